@@ -1,0 +1,40 @@
+//! A task as the scheduler sees it: a derivation's outputs, inputs and requirement.
+use crate::{Requirement, StorePath, TaskId};
+use alloc::{string::String, vec::Vec};
+
+/// One output of a derivation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Output {
+    /// Output name, for example `out`.
+    pub name: String,
+    /// Its store path, known before the build.
+    pub path: StorePath,
+}
+
+/// Outputs of another task that a task needs.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct InputDerivation {
+    /// The task that makes them.
+    pub task: TaskId,
+    /// Output names, sorted.
+    pub outputs: Vec<String>,
+}
+
+/// One derivation to realise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TaskSpec {
+    /// Trust domain and `.drv` path.
+    pub id: TaskId,
+    /// The derivation's name, for people.
+    pub name: String,
+    /// What it needs of an executor.
+    pub requirement: Requirement,
+    /// Its outputs, sorted by name.
+    pub outputs: Vec<Output>,
+    /// Tasks whose outputs it needs.
+    pub input_derivations: Vec<InputDerivation>,
+    /// Sources it needs: content that no task makes. The domain is part of the identity.
+    pub input_sources: Vec<crate::ContentId>,
+    /// A fixed-output derivation: its content may be received from anyone, since its hash says what it is.
+    pub is_fixed_output: bool,
+}
