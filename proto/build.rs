@@ -9,10 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let descriptors = protox::compile(&files, ["."])?;
     let out = std::env::var("OUT_DIR")?;
-    std::fs::write(
-        Path::new(&out).join("descriptors.bin"),
-        prost::Message::encode_to_vec(&descriptors),
-    )?;
+    std::fs::write(Path::new(&out).join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
     tonic_prost_build::configure().bytes(".elsewhere").compile_fds(descriptors)?;
     Ok(())
 }

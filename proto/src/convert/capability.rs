@@ -12,7 +12,8 @@ const LIST_MAX: usize = 64;
 /// A Nix system name: two or more words of `[a-z0-9_]` joined by hyphens, or `builtin`.
 fn system(text: &str) -> Result<System, WireError> {
     let is_word = |word: &str| {
-        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        !word.is_empty()
+            && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     };
     if text.len() <= 64 && text.split('-').all(is_word) {
         Ok(System(Arc::from(text)))
@@ -57,7 +58,8 @@ impl TryFrom<v1::Capability> for Capability {
         if wire.offers.len().max(wire.withheld.len()).max(wire.features.len()) > LIST_MAX {
             return Err(WireError::new("capability", format!("has a list of more than {LIST_MAX} entries")));
         }
-        let platform = |wire: Option<v1::Platform>| wire.ok_or_else(|| WireError::missing("platform"))?.try_into();
+        let platform =
+            |wire: Option<v1::Platform>| wire.ok_or_else(|| WireError::missing("platform"))?.try_into();
         let mut capability = Self { slots: wire.slots, ..Self::default() };
         for offer in wire.offers {
             // A platform of a later version is not offered to this one; the others are.
@@ -67,7 +69,9 @@ impl TryFrom<v1::Capability> for Capability {
             capability.offers.push(Offer { platform: platform(offer.platform)?, detail: offer.detail });
         }
         for withheld in wire.withheld {
-            capability.withheld.push(Withheld { platform: platform(withheld.platform)?, reason: withheld.reason });
+            capability
+                .withheld
+                .push(Withheld { platform: platform(withheld.platform)?, reason: withheld.reason });
         }
         capability.features = wire.features.iter().map(|feature| Arc::from(feature.as_str())).collect();
         Ok(capability)

@@ -17,8 +17,9 @@ impl TryFrom<v1::ContentId> for ContentId {
 
     fn try_from(wire: v1::ContentId) -> Result<Self, WireError> {
         let domain = if wire.trust_domain.is_empty() { "shared" } else { &wire.trust_domain };
-        let domain = TrustDomain::parse(domain)
-            .ok_or_else(|| WireError::new("trust_domain", format!("`{domain}` is not `shared` or `board:NAME`")))?;
+        let domain = TrustDomain::parse(domain).ok_or_else(|| {
+            WireError::new("trust_domain", format!("`{domain}` is not `shared` or `board:NAME`"))
+        })?;
         Ok(Self { domain, path: store_path("path", &wire.path)? })
     }
 }
@@ -45,11 +46,9 @@ impl TryFrom<v1::PathInfo> for SignedPathInfo {
 
     fn try_from(wire: v1::PathInfo) -> Result<Self, WireError> {
         let id = wire.id.ok_or_else(|| WireError::missing("id"))?.try_into()?;
-        let nar_sha256 = wire
-            .nar_sha256
-            .as_ref()
-            .try_into()
-            .map_err(|_| WireError::new("nar_sha256", format!("has {} bytes, not 32", wire.nar_sha256.len())))?;
+        let nar_sha256 = wire.nar_sha256.as_ref().try_into().map_err(|_| {
+            WireError::new("nar_sha256", format!("has {} bytes, not 32", wire.nar_sha256.len()))
+        })?;
         if wire.nar_size == 0 || wire.nar_size > limits::NAR_BYTES_MAX {
             let problem = format!("{} is not within 1 to {} bytes", wire.nar_size, limits::NAR_BYTES_MAX);
             return Err(WireError::new("nar_size", problem));

@@ -32,7 +32,8 @@ impl TryFrom<v1::Failure> for Failure {
     fn try_from(wire: v1::Failure) -> Result<Self, WireError> {
         let named = wire.failure_class();
         // A class of a later version is somebody's trouble, not the build's: retried, counted.
-        let class = CLASSES.iter().find(|pair| pair.0 == named).map_or(FailureClass::Infrastructure, |pair| pair.1);
+        let class =
+            CLASSES.iter().find(|pair| pair.0 == named).map_or(FailureClass::Infrastructure, |pair| pair.1);
         let mut message = wire.message;
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
         let mut missing_inputs = Vec::new();
