@@ -1,0 +1,115 @@
+//! Single programs out of Debian packages of other releases and architectures, without installing them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{Cache, replace};
+use crate::command::{capture, command};
+use crate::setup::host;
+
+/// The keyring that signs every Debian release.
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// The interpreter for emulated builds: version 10 keeps the order of the environment, 7.2 does not.
+pub fn qemu(cache: &Cache) -> Result<()> {
+    cache.step("qemu", "trixie qemu-user 1", &["qemu/qemu-aarch64", "qemu/VERSION"], || {
+        let unpacked = unpack(cache, "trixie", "amd64", "qemu-user")?;
+        let program = unpacked.join("usr/bin/qemu-aarch64");
+        let version = capture(&mut command(&program.to_string_lossy(), &["--version"]))?;
+        let Some(version) = version.split_whitespace().nth(2) else {
+            bail!("qemu's --version says no version: {version}")
+        };
+        fs::create_dir_all(cache.path("qemu"))?;
+        replace(&program, &cache.path("qemu/qemu-aarch64"))?;
+        fs::write(cache.path("qemu/VERSION"), format!("{version}\n")).context("write qemu/VERSION")
+    })
+}
+
+/// Static shells for both architectures: /bin/sh of the sandbox, and the builders of the demo's graph.
+pub fn busybox(cache: &Cache) -> Result<()> {
+    for architecture in ["amd64", "arm64"] {
+        let name = format!("busybox-{architecture}");
+        cache.step(&name, "bookworm busybox-static 1", &[&name], || {
+            let unpacked = unpack(cache, "bookworm", architecture, "busybox-static")?;
+            let program = ["bin/busybox", "usr/bin/busybox"].map(|path| unpacked.join(path));
+            let Some(program) = program.iter().find(|path| path.exists()) else {
+                bail!("the package has no busybox")
+            };
+            replace(program, &cache.path(&name))
+        })?;
+    }
+    Ok(())
+}
+
+/// The archive that this machine's own apt uses: no host name is written down in this repository.
+pub fn mirror() -> Result<String> {
+    for attempt in 0..2 {
+        let found = capture(&mut command(
+            "apt-get",
+            &["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
+        ))?;
+        if let Some(line) = found.lines().find(|line| line.trim_end_matches('/').ends_with("/debian")) {
+            return Ok(line.to_string());
+        }
+        if attempt == 0 {
+            host::update()?;
+        }
+    }
+    bail!("apt's sources name no Debian main archive (an address that ends in /debian)")
+}
+
+/// This machine's apt may allow frozen mirrors: what it allows, we allow.
+pub fn validity_options() -> Result<Vec<String>> {
+    ["Acquire::Check-Valid-Until", "Acquire::Check-Date"]
+        .into_iter()
+        .map(|key| {
+            let value = capture(&mut command("apt-config", &["dump", "--format", "%v", key]))?;
+            Ok(format!("{key}={}", if value.trim().is_empty() { "true" } else { value.trim() }))
+        })
+        .collect()
+}
+
+/// Downloads one package with an apt state of its own, and unpacks it below the cache's scratch directory.
+fn unpack(cache: &Cache, suite: &str, architecture: &str, package: &str) -> Result<PathBuf> {
+    let directory = cache.scratch(&format!("{package}-{architecture}"))?;
+    let options = private_apt(&directory, suite, architecture)?;
+    let apt = |verb: &[&str]| {
+        let mut command = command("apt-get", &options);
+        capture(command.args(verb).current_dir(&directory))
+    };
+    apt(&["update", "-q"])?;
+    apt(&["download", "-q", package])?;
+    let found = fs::read_dir(&directory)?
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    let Some(archive) = found else { bail!("apt-get download left no package in {}", directory.display()) };
+    let unpacked = directory.join("unpacked");
+    let (archive, target) = (archive.to_string_lossy(), unpacked.to_string_lossy());
+    capture(&mut command("dpkg-deb", &["-x", &archive, &target]))?;
+    Ok(unpacked)
+}
+
+fn private_apt(directory: &Path, suite: &str, architecture: &str) -> Result<Vec<String>> {
+    for part in ["state/lists/partial", "cache/archives/partial"] {
+        fs::create_dir_all(directory.join(part))?;
+    }
+    let list = directory.join("sources.list");
+    fs::write(&list, format!("deb [signed-by={KEYRING}] {} {suite} main\n", mirror()?))?;
+    fs::write(directory.join("status"), "")?;
+    let at = |name: &str| directory.join(name).display().to_string();
+    let mut settings = vec![
+        format!("Dir::State={}", at("state")),
+        format!("Dir::State::status={}", at("status")),
+        format!("Dir::Cache={}", at("cache")),
+        format!("Dir::Etc::sourcelist={}", list.display()),
+        "Dir::Etc::sourceparts=/dev/null".into(),
+        // The sandbox user of apt cannot write below a directory that only root may enter.
+        "APT::Sandbox::User=root".into(),
+        format!("APT::Architecture={architecture}"),
+        format!("APT::Architectures={architecture}"),
+    ];
+    settings.extend(validity_options()?);
+    Ok(settings.into_iter().flat_map(|setting| ["-o".to_string(), setting]).collect())
+}

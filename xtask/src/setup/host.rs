@@ -1,0 +1,55 @@
+//! Debian packages on this machine: looks first, installs only what is missing.
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{capture, command, exists};
+
+/// A package, and the program whose presence makes it unnecessary.
+const PACKAGES: &[(&str, &str)] = &[
+    ("nix-bin", "nix-store"),
+    ("uidmap", "newuidmap"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("iproute2", "ip"),
+    ("gcc", "gcc"),
+    ("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    ("xz-utils", "xz"),
+    ("zstd", "zstd"),
+    ("unzip", "unzip"),
+    ("python3", "python3"),
+];
+
+/// Installs what is missing. Only apt is known: elsewhere the list of what is missing is the error.
+pub fn install() -> Result<()> {
+    let mut missing: Vec<&str> =
+        PACKAGES.iter().filter(|(_, program)| !exists(program)).map(|(package, _)| *package).collect();
+    for (package, file) in [
+        ("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg"),
+        ("libc6-dev", "/usr/include/stdio.h"),
+        ("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/stdio.h"),
+    ] {
+        if !std::path::Path::new(file).exists() {
+            missing.push(package);
+        }
+    }
+    if capture(&mut command("python3", &["-m", "pip", "--version"])).is_err() {
+        missing.push("python3-pip");
+    }
+    if missing.is_empty() {
+        println!("  {:<20} there already", "host packages");
+        return Ok(());
+    }
+    if !exists("apt-get") {
+        bail!("these Debian packages, or what they contain, are missing here: {}", missing.join(" "));
+    }
+    println!("  {:<20} installing {}", "host packages", missing.join(" "));
+    update()?;
+    let mut install = command("apt-get", &["install", "-y", "-q", "--no-install-recommends"]);
+    install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive");
+    capture(&mut install).context("install the host packages (set-up runs as root)")?;
+    Ok(())
+}
+
+/// Refreshes this machine's package lists.
+pub fn update() -> Result<()> {
+    capture(&mut command("apt-get", &["update", "-q"])).map(drop)
+}

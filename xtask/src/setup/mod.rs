@@ -1,0 +1,25 @@
+//! Set-up: everything that the demo and the tests need beside Rust, made once into the cache directory.
+
+mod debian;
+mod host;
+mod jaeger;
+mod roots;
+mod sources;
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+
+/// Does all steps, or finds them done. Needs root, a Debian-like host and its package registries.
+pub fn run() -> Result<()> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    println!("set-up into {}", cache.path("").display());
+    host::install()?;
+    let jaeger = jaeger::start_build(&cache)?;
+    debian::qemu(&cache)?;
+    debian::busybox(&cache)?;
+    sources::fetch(&cache)?;
+    roots::make(&cache)?;
+    jaeger::finish_build(&cache, jaeger)
+}
