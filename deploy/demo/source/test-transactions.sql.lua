@@ -1,0 +1,12 @@
+-- A transaction that is taken back, and one that stays.
+sql("BEGIN")
+sql("DELETE FROM readings")
+sql("ROLLBACK")
+assert(sql("SELECT count(*) AS n FROM readings")[1].n == 1440)
+sql("BEGIN")
+sql("UPDATE boards SET cores = cores * 2 WHERE memory_megabytes < 1000")
+sql("COMMIT")
+assert(sql("SELECT sum(cores) AS n FROM boards")[1].n == 4 + 8 + 2)
+assert(not pcall(sql, "INSERT INTO boards VALUES ('kitchen', 1, 1)"))
+assert(sql("PRAGMA integrity_check")[1].integrity_check == "ok")
+print("passed")
