@@ -1,0 +1,192 @@
+//! Real Nix in a host: instantiating files, asking what is valid, realising, all through its own programs.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::host::{Host, User};
+use crate::process::Finished;
+
+/// How long evaluating one file may take.
+const EVALUATION_LIMIT: Duration = Duration::from_secs(120);
+/// Paths of one command line.
+const PATHS_PER_COMMAND: usize = 400;
+
+/// What Nix registered for a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathInfo {
+    /// `sha256:` and base 32, or an SRI string: as this Nix writes it; equal between hosts with the same Nix.
+    pub nar_hash: String,
+    /// Bytes.
+    pub nar_size: u64,
+    /// Full paths, sorted.
+    pub references: Vec<String>,
+    /// Names of the keys that signed it.
+    pub signed_by: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Described {
+    nar_hash: String,
+    nar_size: u64,
+    references: Vec<String>,
+    #[serde(default)]
+    signatures: Vec<String>,
+}
+
+/// A derivation, as `nix derivation show` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instantiated {
+    /// Full path of the `.drv`.
+    pub derivation: String,
+    /// Output name to full path.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// Nix of a host, as one user.
+#[derive(Clone, Copy, Debug)]
+pub struct NixStore<'a> {
+    /// Where.
+    pub host: &'a Host,
+    /// As whom.
+    pub user: User,
+    /// Environment, for example `NIX_REMOTE`.
+    pub environment: &'a [(&'a str, &'a str)],
+}
+
+impl NixStore<'_> {
+    /// Runs a Nix program.
+    ///
+    /// # Errors
+    /// It does not start or end; an exit code is no error here.
+    pub fn nix(&self, limit: Duration, argv: &[&str]) -> Result<Finished> {
+        self.host.exec_within(limit, self.user, argv, self.environment)
+    }
+
+    /// `nix --version`, the number.
+    ///
+    /// # Errors
+    /// There is no Nix in this host.
+    pub fn version(&self) -> Result<String> {
+        let said = self.nix(EVALUATION_LIMIT, &["nix-store", "--version"])?.success()?;
+        said.rsplit(' ').next().map(str::to_owned).context("nix-store --version says nothing")
+    }
+
+    /// Instantiates attributes of a file (all when none is named) and says their `.drv` paths.
+    ///
+    /// # Errors
+    /// The file does not evaluate.
+    pub fn instantiate(&self, file: &str, attributes: &[&str], arguments: &[&str]) -> Result<Vec<String>> {
+        let mut argv = vec!["nix-instantiate", file];
+        for attribute in attributes {
+            argv.extend(["-A", attribute]);
+        }
+        argv.extend(arguments);
+        let said = self.nix(EVALUATION_LIMIT, &argv)?.success()?;
+        Ok(said.lines().map(|line| line.split('!').next().unwrap_or(line).to_owned()).collect())
+    }
+
+    /// Evaluates an expression to JSON.
+    ///
+    /// # Errors
+    /// It does not evaluate, or is no JSON of this shape.
+    pub fn evaluate<T: serde::de::DeserializeOwned>(&self, file: &str, arguments: &[&str]) -> Result<T> {
+        let mut argv = vec!["nix-instantiate", "--eval", "--strict", "--json", file];
+        argv.extend(arguments);
+        let said = self.nix(EVALUATION_LIMIT, &argv)?.success()?;
+        serde_json::from_str(&said).with_context(|| format!("read what {file} evaluates to"))
+    }
+
+    /// Which of these paths are valid, and what is known of them.
+    ///
+    /// # Errors
+    /// Nix cannot say.
+    pub fn path_infos(&self, paths: &[String]) -> Result<BTreeMap<String, PathInfo>> {
+        let mut infos = BTreeMap::new();
+        for chunk in paths.chunks(PATHS_PER_COMMAND) {
+            let valid = self.valid(chunk)?;
+            if valid.is_empty() {
+                continue;
+            }
+            let mut argv = vec!["nix", "--extra-experimental-features", "nix-command", "path-info", "--json"];
+            argv.extend(valid.iter().map(String::as_str));
+            let said = self.nix(EVALUATION_LIMIT, &argv)?.success()?;
+            let described: BTreeMap<String, Described> =
+                serde_json::from_str(&said).context("read what nix path-info says")?;
+            infos.extend(described.into_iter().map(|(path, info)| (full(&path), info.into())));
+        }
+        Ok(infos)
+    }
+
+    /// Which of these paths are valid.
+    ///
+    /// # Errors
+    /// Nix cannot say.
+    pub fn valid(&self, paths: &[String]) -> Result<Vec<String>> {
+        let mut argv = vec!["nix-store", "--check-validity", "--print-invalid"];
+        argv.extend(paths.iter().map(String::as_str));
+        let said = self.nix(EVALUATION_LIMIT, &argv)?.success()?;
+        let invalid: Vec<&str> = said.lines().collect();
+        Ok(paths.iter().filter(|path| !invalid.contains(&path.as_str())).cloned().collect())
+    }
+
+    /// The closure of valid paths.
+    ///
+    /// # Errors
+    /// One is not valid.
+    pub fn closure(&self, paths: &[String]) -> Result<Vec<String>> {
+        let mut argv = vec!["nix-store", "--query", "--requisites"];
+        argv.extend(paths.iter().map(String::as_str));
+        let said = self.nix(EVALUATION_LIMIT, &argv)?.success()?;
+        Ok(said.lines().map(str::to_owned).collect())
+    }
+
+    /// Every valid path of this store.
+    ///
+    /// # Errors
+    /// Nix cannot say.
+    pub fn all(&self) -> Result<Vec<String>> {
+        let argv = ["nix", "--extra-experimental-features", "nix-command", "path-info", "--all"];
+        let said = self.nix(EVALUATION_LIMIT, &argv)?.success()?;
+        Ok(said.lines().map(str::to_owned).collect())
+    }
+
+    /// Reads the file contents of paths again, and compares with what is registered.
+    ///
+    /// # Errors
+    /// They differ.
+    pub fn verify(&self, paths: &[String]) -> Result<()> {
+        let mut argv = vec!["nix-store", "--verify-path"];
+        argv.extend(paths.iter().map(String::as_str));
+        self.nix(EVALUATION_LIMIT, &argv)?.success().map(drop)
+    }
+
+    /// Realises derivations; what fails does not keep the others from being built.
+    ///
+    /// # Errors
+    /// It does not end within the limit; failed builds are no error here.
+    pub fn realise(&self, limit: Duration, derivations: &[String]) -> Result<Finished> {
+        ensure!(!derivations.is_empty(), "nothing to realise");
+        let mut argv = vec!["nix-store", "--realise", "--keep-going", "--no-gc-warning"];
+        argv.extend(derivations.iter().map(String::as_str));
+        self.nix(limit, &argv)
+    }
+}
+
+impl From<Described> for PathInfo {
+    fn from(info: Described) -> Self {
+        let mut references: Vec<String> = info.references.iter().map(|path| full(path)).collect();
+        references.sort();
+        let key = |signature: &String| signature.split(':').next().unwrap_or_default().to_owned();
+        let signed_by = info.signatures.iter().map(key).collect();
+        Self { nar_hash: info.nar_hash, nar_size: info.nar_size, references, signed_by }
+    }
+}
+
+/// Some versions name paths without the store directory in JSON.
+fn full(path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("/nix/store/{path}") }
+}
