@@ -3,8 +3,14 @@
 
 mod cache;
 mod certs;
+mod ci;
 mod command;
+mod dist;
 mod setup;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -22,11 +28,34 @@ enum Task {
     Setup,
     /// Make development certificates and a Nix signing key in a directory; run again it adds what is missing
     Certs(certs::Request),
+    /// Check the rules of this house that no compiler checks
+    Tidy,
+    /// Prove every promise (docs/promises.md): unit, conformance and end-to-end tests, at most 25 minutes
+    Test(test::Request),
+    /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
+    Ci,
+    /// Build the released programs and pack them below target/dist
+    Dist,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Setup => setup::run(),
         Task::Certs(request) => certs::run(&request),
+        Task::Tidy => tidy::run(),
+        Task::Test(request) => test::run(&request),
+        Task::Ci => ci::check(),
+        Task::Dist => dist::make(),
     }
+}
+
+/// The repository that this xtask belongs to.
+fn repository() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
+
+/// Where cargo puts what it builds for this repository.
+fn target_directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }

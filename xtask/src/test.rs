@@ -1,0 +1,177 @@
+//! `cargo xtask test`: every promise, in steps; prints what ran, how many tests it was, and how long it took.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::command::{capture, command};
+use crate::setup;
+
+/// How far to go.
+#[derive(clap::Args, Clone)]
+pub struct Request {
+    /// Every Nix version, many seeds: the tests see ELSEWHERE_TIER=long
+    #[arg(long)]
+    pub long: bool,
+    /// Only tests whose name contains this
+    #[arg(long, value_name = "NAME")]
+    pub filter: Option<String>,
+}
+
+#[derive(Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+struct Step {
+    name: String,
+    count: Count,
+    took: Duration,
+    succeeded: bool,
+}
+
+/// Sets up, builds, runs everything even when something fails, and fails at the end.
+pub fn run(request: &Request) -> Result<()> {
+    setup::run()?;
+    let mut steps = vec![step("programs", &["build", "--workspace", "--bins"], request)?];
+    if steps.iter().all(|step| step.succeeded) {
+        steps.push(step(
+            "workspace",
+            &["test", "--workspace", "--exclude", "tests", "--no-fail-fast"],
+            request,
+        )?);
+        for name in test_programs()? {
+            // Each brings up hosts with fixed resources of this machine: one after the other, and few tests at once.
+            let arguments = ["test", "-p", "tests", "--test", &name, "--no-fail-fast"];
+            steps.push(step(&name, &arguments, request)?);
+        }
+    }
+    table(&steps);
+    let failed: Vec<&str> =
+        steps.iter().filter(|step| !step.succeeded).map(|step| step.name.as_str()).collect();
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// The test programs of the package `tests`, as cargo knows them.
+fn test_programs() -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        targets: Vec<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let said = capture(
+        command("cargo", &["metadata", "--format-version=1", "--no-deps"]).current_dir(crate::repository()),
+    )?;
+    let metadata: Metadata = serde_json::from_str(&said).context("read cargo metadata")?;
+    let tests = metadata.packages.into_iter().filter(|package| package.name == "tests");
+    let targets = tests.flat_map(|package| package.targets);
+    Ok(targets
+        .filter(|target| target.kind.iter().any(|kind| kind == "test"))
+        .map(|target| target.name)
+        .collect())
+}
+
+/// One cargo command, its output shown as it comes and its results counted.
+fn step(name: &str, arguments: &[&str], request: &Request) -> Result<Step> {
+    println!("\n== {name}: cargo {}", arguments.join(" "));
+    let started = Instant::now();
+    let mut cargo = command("cargo", arguments);
+    if arguments.first() == Some(&"test")
+        && let Some(filter) = &request.filter
+    {
+        cargo.arg(filter);
+    }
+    let (count, succeeded) = counted(&mut cargo, request.long)?;
+    Ok(Step { name: name.to_string(), count, took: started.elapsed(), succeeded })
+}
+
+fn counted(cargo: &mut Command, long: bool) -> Result<(Count, bool)> {
+    cargo.current_dir(crate::repository()).env("ELSEWHERE_TIER", if long { "long" } else { "test" });
+    let mut child = cargo.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("start cargo")?;
+    let output = child.stdout.take().context("read what cargo writes")?;
+    let mut count = Count::default();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("read what cargo writes")?;
+        println!("{line}");
+        count.add(&line);
+    }
+    Ok((count, child.wait()?.success()))
+}
+
+impl Count {
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; ...`.
+    fn add(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test result: ") else { return };
+        for part in rest.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let (Some(number), Some(kind)) = (words.next(), words.next()) else { continue };
+            let Ok(number) = number.parse::<u64>() else { continue };
+            match kind {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.ignored += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn table(steps: &[Step]) {
+    println!("\n{:<16} {:>8} {:>8} {:>8} {:>9}", "step", "passed", "failed", "ignored", "seconds");
+    let mut sum = Count::default();
+    for step in steps {
+        let Count { passed, failed, ignored } = &step.count;
+        let mark = if step.succeeded { "" } else { "  FAILED" };
+        println!(
+            "{:<16} {passed:>8} {failed:>8} {ignored:>8} {:>9.1}{mark}",
+            step.name,
+            step.took.as_secs_f64()
+        );
+        sum.passed += passed;
+        sum.failed += failed;
+        sum.ignored += ignored;
+    }
+    let took: Duration = steps.iter().map(|step| step.took).sum();
+    println!(
+        "{:<16} {:>8} {:>8} {:>8} {:>9.1}",
+        "all",
+        sum.passed,
+        sum.failed,
+        sum.ignored,
+        took.as_secs_f64()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn results_are_counted() {
+        let check = |lines: &[&str], expected: (u64, u64, u64)| {
+            let mut count = super::Count::default();
+            lines.iter().for_each(|line| count.add(line));
+            assert_eq!((count.passed, count.failed, count.ignored), expected, "{lines:?}");
+        };
+        let ok =
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.14s";
+        let bad = "test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.14s";
+        check(&[ok, "test a ... ok", bad], (5, 4, 1));
+        check(&["nothing passed; 3 failed"], (0, 0, 0));
+    }
+}
