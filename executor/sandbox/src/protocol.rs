@@ -1,7 +1,8 @@
 //! The pipe between executor and launcher: one request on stdin, one JSON event a line on stderr.
 //!
 //! stdin: length (8 bytes, little endian), the request as JSON; then it stays open, and its end means: kill the
-//! sandbox. stdout: the raw log. stderr: events, the last of them `finished` or `failed`.
+//! sandbox. stdout: the raw log. stderr: events, the last of them
+//! `finished`, `reclaimed` or `failed`.
 use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,8 @@ pub enum Event {
     },
     /// The program ended, everything of it is dead, owners are handed back.
     Finished(Finished),
+    /// A [`Request::Reclaim`] is done.
+    Reclaimed,
     /// No sandbox, or not to the end: the executor's fault, never the build's.
     Failed {
         /// What was attempted.

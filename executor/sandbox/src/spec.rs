@@ -66,6 +66,8 @@ pub struct Spec {
     pub filter_system_calls: bool,
     /// Interpreters for foreign programs. Empty: the host's registrations stay visible; else only these exist.
     pub interpreters: Vec<Rule>,
+    /// The program is run by qemu-user: end it when it hangs on its own fatal signal, which process 1 ignores.
+    pub emulated: bool,
     /// Trees whose owner becomes the executor again when the build has ended.
     pub hand_back: Vec<HandBack>,
 }
