@@ -1,1 +1,13 @@
-//! Placeholder until the first content arrives.
+//! Nix's formats, pure: no I/O, no async, no clock. What the package manager writes and means, byte for byte.
+
+pub mod base32;
+pub mod content_address;
+pub mod derivation;
+pub mod hash;
+pub mod modulo;
+pub mod nar;
+pub mod narinfo;
+pub mod references;
+pub mod signature;
+pub mod store_path;
+pub mod structured;

@@ -1,0 +1,7 @@
+//! Structured attributes: JSON read exactly, and written as Nix writes it.
+
+mod json;
+mod shell;
+
+pub use json::{JsonError, Value};
+pub use shell::attributes_script;
