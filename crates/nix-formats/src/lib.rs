@@ -1,12 +1,14 @@
 //! Nix's formats, pure: no I/O, no async, no clock. What the package manager writes and means, byte for byte.
 
 pub mod base32;
+pub mod checks;
 pub mod content_address;
 pub mod derivation;
 pub mod hash;
 pub mod modulo;
 pub mod nar;
 pub mod narinfo;
+pub mod process;
 pub mod references;
 pub mod signature;
 pub mod store_path;

@@ -1,0 +1,182 @@
+//! Output checks: what a derivation allows its outputs to refer to, and how large they may be. Texts are Nix's.
+use crate::derivation::Derivation;
+use crate::store_path::{StoreDir, StorePath};
+use crate::structured::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the checks look at, of an output or of an input.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// Size of the NAR in bytes.
+    pub nar_size: u64,
+    /// References.
+    pub references: BTreeSet<StorePath>,
+}
+
+/// Everything that is known when outputs are checked.
+pub struct Known<'a> {
+    /// The store's directory.
+    pub store: &'a StoreDir,
+    /// The `.drv` path.
+    pub derivation_path: &'a StorePath,
+    /// The new outputs by name.
+    pub outputs: &'a BTreeMap<String, StorePath>,
+    /// Facts of the new outputs and of the closure of the inputs.
+    pub facts: &'a BTreeMap<StorePath, Facts>,
+}
+
+/// The checks of one output.
+#[derive(Default)]
+struct Checks {
+    size_max: Option<u64>,
+    closure_size_max: Option<u64>,
+    allowed_references: Option<Vec<String>>,
+    allowed_requisites: Option<Vec<String>>,
+    disallowed_references: Vec<String>,
+    disallowed_requisites: Vec<String>,
+    ignores_self_references: bool,
+}
+
+/// Checks all outputs. `Err` says what is not allowed.
+pub fn check_outputs(derivation: &Derivation, known: &Known<'_>) -> Result<(), String> {
+    for (name, path) in known.outputs {
+        let checks = match derivation.env("__json") {
+            Some(json) => structured_checks(json, name)?,
+            None => plain_checks(derivation),
+        };
+        known.check(name, path, &checks)?;
+    }
+    Ok(())
+}
+
+fn plain_checks(derivation: &Derivation) -> Checks {
+    let list = |name| {
+        derivation.env(name).map(|text| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    };
+    Checks {
+        allowed_references: list("allowedReferences"),
+        allowed_requisites: list("allowedRequisites"),
+        disallowed_references: list("disallowedReferences").unwrap_or_default(),
+        disallowed_requisites: list("disallowedRequisites").unwrap_or_default(),
+        ignores_self_references: true,
+        ..Checks::default()
+    }
+}
+
+fn structured_checks(json: &str, output: &str) -> Result<Checks, String> {
+    let attributes = Value::parse(json.as_bytes()).map_err(|error| error.to_string())?;
+    let Some(all) = attributes.get("outputChecks") else { return Ok(Checks::default()) };
+    let Some(all) = all.as_object() else { return Err("attribute 'outputChecks' must be an object".into()) };
+    let Some(checks) = all.get(output) else { return Ok(Checks::default()) };
+    if checks.as_object().is_none() {
+        return Err(format!("attribute 'outputChecks.{output}' must be an object"));
+    }
+    let size = |name: &str| match checks.get(name) {
+        None => Ok(None),
+        Some(Value::Integer(value)) => Ok(u64::try_from(*value).ok()),
+        Some(Value::Unsigned(value)) => Ok(Some(*value)),
+        Some(_) => Err(format!("attribute '{name}' must be an integer")),
+    };
+    let list = |name: &str| match checks.get(name) {
+        None => Ok(None),
+        Some(value) => {
+            let items =
+                value.as_array().map(|items| items.iter().map(|item| item.as_str().map(str::to_owned)));
+            let strings: Option<Vec<_>> = items.and_then(Iterator::collect);
+            strings.map(Some).ok_or_else(|| format!("attribute '{name}' must be a list of strings"))
+        }
+    };
+    Ok(Checks {
+        size_max: size("maxSize")?,
+        closure_size_max: size("maxClosureSize")?,
+        allowed_references: list("allowedReferences")?,
+        allowed_requisites: list("allowedRequisites")?,
+        disallowed_references: list("disallowedReferences")?.unwrap_or_default(),
+        disallowed_requisites: list("disallowedRequisites")?.unwrap_or_default(),
+        ignores_self_references: false,
+    })
+}
+
+impl Known<'_> {
+    fn closure(&self, path: &StorePath) -> BTreeSet<StorePath> {
+        let mut members = BTreeSet::new();
+        let mut queue = vec![path.clone()];
+        while let Some(path) = queue.pop() {
+            if members.insert(path.clone()) {
+                queue.extend(
+                    self.facts.get(&path).into_iter().flat_map(|facts| facts.references.iter().cloned()),
+                );
+            }
+        }
+        members
+    }
+
+    fn check(&self, name: &str, path: &StorePath, checks: &Checks) -> Result<(), String> {
+        let shown = self.store.display(path);
+        let size = |path: &StorePath| self.facts.get(path).map_or(0, |facts| facts.nar_size);
+        if let Some(limit) = checks.size_max.filter(|&limit| size(path) > limit) {
+            return Err(format!(
+                "path '{shown}' is too large at {} bytes; limit is {limit} bytes",
+                size(path)
+            ));
+        }
+        if let Some(limit) = checks.closure_size_max {
+            let total: u64 = self.closure(path).iter().map(size).sum();
+            if total > limit {
+                return Err(format!(
+                    "closure of path '{shown}' is too large at {total} bytes; limit is {limit} bytes"
+                ));
+            }
+        }
+        let references = || self.facts.get(path).map(|facts| facts.references.clone()).unwrap_or_default();
+        let requisites = || {
+            let mut closure = self.closure(path);
+            if checks.ignores_self_references {
+                closure.remove(path);
+            }
+            closure
+        };
+        if let Some(allowed) = &checks.allowed_references {
+            self.refuse(name, path, allowed, references(), true)?;
+        }
+        if let Some(allowed) = &checks.allowed_requisites {
+            self.refuse(name, path, allowed, requisites(), true)?;
+        }
+        self.refuse(name, path, &checks.disallowed_references, references(), false)?;
+        self.refuse(name, path, &checks.disallowed_requisites, requisites(), false)
+    }
+
+    fn refuse(
+        &self,
+        output: &str,
+        path: &StorePath,
+        specifiers: &[String],
+        used: BTreeSet<StorePath>,
+        is_allowed: bool,
+    ) -> Result<(), String> {
+        let named =
+            specifiers.iter().map(|text| self.specifier(output, text)).collect::<Result<BTreeSet<_>, _>>()?;
+        let bad: Vec<_> = used.into_iter().filter(|path| named.contains(path) != is_allowed).collect();
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let list: String = bad.iter().map(|path| format!("\n  {}", self.store.display(path))).collect();
+        let shown = self.store.display(path);
+        Err(format!("output '{shown}' is not allowed to refer to the following paths:{list}"))
+    }
+
+    fn specifier(&self, output: &str, text: &str) -> Result<StorePath, String> {
+        if let Ok(path) = self.store.parse(text) {
+            return Ok(path);
+        }
+        let derivation = self.store.display(self.derivation_path);
+        let valid: Vec<_> = self.outputs.keys().map(String::as_str).collect();
+        self.outputs.get(text).cloned().ok_or_else(|| {
+            format!(
+                "derivation '{derivation}' output check for '{output}' contains output name '{text}', but this is not a \
+                 valid output of this derivation. (Valid outputs are [{}].)",
+                valid.join(", ")
+            )
+        })
+    }
+}
