@@ -13,3 +13,4 @@ pub mod references;
 pub mod signature;
 pub mod store_path;
 pub mod structured;
+pub mod target;
