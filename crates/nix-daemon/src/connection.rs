@@ -106,6 +106,11 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
         self.greeting.trust
     }
 
+    /// Whether another operation can follow: none was dropped halfway, and the stream is in order.
+    pub fn is_usable(&self) -> bool {
+        !self.unfinished
+    }
+
     /// Takes the last lines that the daemon logged.
     pub fn take_log(&mut self) -> Vec<String> {
         self.log.0.drain(..).collect()
@@ -189,15 +194,15 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
         self.call(&doing, request(12, link), one).await
     }
 
-    /// Streams the NAR of a valid path, of the size that its path information says.
-    pub async fn nar_from_path(&mut self, path: &str, nar_size: u64) -> Result<NarExport<'_, S>, Error> {
+    /// Streams the NAR of a valid path.
+    pub async fn nar_from_path(&mut self, path: &str) -> Result<NarExport<'_, S>, Error> {
         let doing = format!("read {path} from nix-daemon");
         self.begin(&doing, request(38, path)).await?;
         if let Err(error) = self.messages(&doing).await {
             self.unfinished = !matches!(error, Error::Refused { .. });
             return Err(error);
         }
-        Ok(NarExport::new(self, doing, nar_size))
+        Ok(NarExport::new(self, doing))
     }
 
     /// Registers a path whose NAR is then streamed. Everything it references must be valid already.

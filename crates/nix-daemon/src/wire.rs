@@ -1,5 +1,6 @@
 //! The words of the protocol as bytes: integers, padded strings, lists. Decoding is pure and has a limit everywhere.
 use bytes::{BufMut, BytesMut};
+use nix_formats::store_path::StorePath;
 
 /// Longest store path, name, key or signature, in bytes.
 pub(crate) const WORD_BYTES_MAX: usize = 4096;
@@ -86,13 +87,13 @@ impl<'a> Cursor<'a> {
         Ok(Some(self.word(what)?).filter(|word| !word.is_empty()))
     }
 
-    /// A full store path: absolute, of one store directory, without line breaks or NUL.
+    /// A full store path, in whatever directory this daemon's store is.
     pub(crate) fn store_path(&mut self, what: &str) -> Result<String, Fault> {
         let path = self.word(what)?;
-        if path.starts_with('/') && !path.bytes().any(|byte| byte.is_ascii_control()) {
-            Ok(path)
-        } else {
-            malformed(format!("{what}: `{}` is not a store path", path.escape_debug()))
+        let base_name = path.rsplit_once('/').map(|(_, base_name)| StorePath::parse_base_name(base_name));
+        match base_name {
+            Some(Ok(_)) if path.starts_with('/') => Ok(path),
+            _ => malformed(format!("{what}: `{}` is not a store path", path.escape_debug())),
         }
     }
 

@@ -60,7 +60,7 @@ fn feed(bytes: &[u8], operation: usize) {
             3 => drop(client.query_derivation_output_map(PATH).await),
             4 => drop(client.add_temp_root(PATH).await),
             5 => {
-                if let Ok(mut export) = client.nar_from_path(PATH, 1 << 40).await {
+                if let Ok(mut export) = client.nar_from_path(PATH).await {
                     while let Ok(Some(_)) = export.chunk().await {}
                 }
             }

@@ -1,0 +1,208 @@
+//! Following a plan to its end: events are shown, results imported as soon as they are there, signals obeyed.
+use super::session::Session;
+use crate::event::TaskState;
+use crate::exit::ExitBits;
+use crate::import::{self, Importer};
+use crate::interrupt::{Interrupts, Wish};
+use crate::progress::Progress;
+use crate::remember::Remembered;
+use crate::ui::text;
+use crate::watch::{News, Watch};
+use model::StorePath;
+use std::pin::Pin;
+use std::time::Duration;
+use thiserror::Error;
+use tracing::Instrument;
+
+/// How following ended.
+pub(super) enum Ended {
+    /// The cluster does not know the plan.
+    Unknown,
+    /// The user left; the plan goes on.
+    Detached,
+    /// The plan was cancelled.
+    Cancelled,
+    /// Something failed; the exit code.
+    Failed(u8),
+    /// Everything wanted is valid here, and protected as long as the importer lives.
+    Imported(Importer),
+}
+
+/// What nix-build says when it is interrupted.
+#[derive(Debug, Error)]
+#[error("interrupted by the user")]
+pub(super) struct Interrupted;
+
+/// Dependents of failures that are listed one by one.
+const DEPENDENTS_SHOWN_MAX: usize = 20;
+/// How long a cancellation at Ctrl-C waits for the cluster.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Importing<'a> = Pin<Box<dyn Future<Output = (Importer, Result<(), import::Error>)> + 'a>>;
+
+/// Follows a plan.
+pub(super) async fn follow(session: &Session, remembered: &Remembered, log: bool) -> anyhow::Result<Ended> {
+    let span = tracing::info_span!("watch", plan = %remembered.plan);
+    Follower::new(session, remembered).run(log).instrument(span).await
+}
+
+struct Follower<'a> {
+    session: &'a Session,
+    remembered: &'a Remembered,
+    progress: Progress,
+    /// Wanted outputs that are available and not imported.
+    pending: Vec<StorePath>,
+    roots_seen: usize,
+    idle: Option<Importer>,
+    importing: Option<Importing<'a>>,
+}
+
+impl<'a> Follower<'a> {
+    fn new(session: &'a Session, remembered: &'a Remembered) -> Self {
+        let importer = Importer::new(session.coordinator.clone(), session.board.clone());
+        Self {
+            session,
+            remembered,
+            progress: Progress::default(),
+            pending: Vec::new(),
+            roots_seen: 0,
+            idle: Some(importer),
+            importing: None,
+        }
+    }
+
+    async fn run(mut self, log: bool) -> anyhow::Result<Ended> {
+        let Self { session, remembered, .. } = self;
+        let mut interrupts = Interrupts::listen()?;
+        let mut watch = Watch::new(session.coordinator.clone(), remembered.plan, log);
+        loop {
+            self.begin_import();
+            if self.progress.finished.is_some() && self.importing.is_none() {
+                return self.ended().await;
+            }
+            let is_over = self.progress.finished.is_some();
+            let importing = &mut self.importing;
+            let imported = async {
+                match importing {
+                    Some(importing) => importing.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                wish = interrupts.wish(&session.ui) => return self.obey(wish).await,
+                (importer, result) = imported => {
+                    self.importing = None;
+                    self.idle = Some(importer);
+                    result?;
+                }
+                news = watch.next(), if !is_over => match news {
+                    Ok(news) => self.take(&news),
+                    Err(error) if error.is_not_found() => return Ok(Ended::Unknown),
+                    Err(error) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, news: &News) {
+        let ui = &self.session.ui;
+        match news {
+            News::LinkLost(error) => ui.link_lost(error),
+            News::LinkBack => ui.link_back(),
+            News::Event(event) => {
+                ui.link_back();
+                self.progress.apply(event);
+                ui.event(event, &self.progress);
+            }
+        }
+        let wanted = |path: &StorePath| self.remembered.wanted.iter().any(|item| item.path == *path);
+        let news = self.progress.roots[self.roots_seen..].iter().map(|root| root.path.clone());
+        self.pending.extend(news.filter(wanted));
+        self.roots_seen = self.progress.roots.len();
+    }
+
+    /// One import at a time, of all that is available: it has transfers enough in itself.
+    fn begin_import(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        if let Some(mut importer) = self.idle.take() {
+            let paths = std::mem::take(&mut self.pending);
+            let ui = self.session.ui.clone();
+            self.importing = Some(Box::pin(async move {
+                let result = importer.import(&paths, &ui).await;
+                (importer, result)
+            }));
+        }
+    }
+
+    async fn ended(mut self) -> anyhow::Result<Ended> {
+        let finished = self.progress.finished.unwrap_or_default();
+        if finished.cancelled {
+            return Ok(Ended::Cancelled);
+        }
+        if !finished.succeeded {
+            return Ok(Ended::Failed(self.report_failures().await));
+        }
+        let Some(mut importer) = self.idle.take() else { anyhow::bail!("an import is still under way") };
+        // What was announced is imported; a plan that succeeded has everything.
+        let paths: Vec<_> = self.remembered.wanted.iter().map(|item| item.path.clone()).collect();
+        importer.import(&paths, &self.session.ui).await?;
+        Ok(Ended::Imported(importer))
+    }
+
+    /// Lists what was not tried because of the failures, and gives the exit code.
+    async fn report_failures(&self) -> u8 {
+        let mut bits = ExitBits::default();
+        let mut listed = 0;
+        for task in &self.progress.failures {
+            // A derivation that was collected meanwhile counts as an ordinary one.
+            let derivation = self.session.board.derivation(&task.derivation).await.ok();
+            if let Some(failure) = &task.failure {
+                let is_fixed = derivation.as_ref().is_some_and(|known| known.fixed_output().is_some());
+                bits.add(failure, is_fixed);
+            }
+            if task.state == TaskState::DependencyFailed && listed < DEPENDENTS_SHOWN_MAX {
+                listed += 1;
+                self.report_dependent(&task.derivation, derivation.as_ref());
+            }
+        }
+        bits.code()
+    }
+
+    fn report_dependent(&self, path: &StorePath, derivation: Option<&nix_formats::derivation::Derivation>) {
+        let store = nix_formats::store_path::StoreDir::default();
+        let (mut failed, mut outputs) = (0, Vec::new());
+        if let Some(derivation) = derivation {
+            let inputs: Vec<String> =
+                derivation.input_derivations.keys().map(|path| store.display(path)).collect();
+            failed = self
+                .progress
+                .failures
+                .iter()
+                .filter(|task| inputs.iter().any(|input| input == task.derivation.as_str()))
+                .count();
+            let paths = derivation.outputs.values().filter_map(|output| output.path());
+            outputs = paths.map(|path| StorePath::from_validated(&store.display(path))).collect();
+        }
+        self.session.ui.failed_dependent(&text::dependency_failed(path, failed, &outputs));
+    }
+
+    async fn obey(self, wish: Wish) -> anyhow::Result<Ended> {
+        let Self { session, remembered, importing, .. } = self;
+        // Whatever is on its way in is dropped: the daemon registers nothing of it.
+        drop(importing);
+        if wish == Wish::Detach {
+            return Ok(Ended::Detached);
+        }
+        let cancelling = session.coordinator.cancel(remembered.plan);
+        match tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await {
+            Ok(Ok(_was_running)) => Ok(Ended::Cancelled),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => anyhow::bail!(
+                "the cluster does not answer: plan {} is not cancelled; `elsewhere cancel {0}` does it later",
+                remembered.plan
+            ),
+        }
+    }
+}

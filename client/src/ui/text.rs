@@ -1,0 +1,185 @@
+//! The words for what happens, as Nix 2.34 puts them where it has words. Pure.
+use crate::event::{Finished, TaskChange, TaskState, Waiting};
+use crate::submit::Admitted;
+use model::{FailureClass, StorePath};
+
+/// Lines of a failed build's log that are shown, as Nix does.
+const LOG_LINES_SHOWN: usize = 25;
+
+/// An error as Nix prints it: what follows the first line is indented to stand below it.
+pub fn error(message: &str) -> String {
+    let mut text = String::from("error: ");
+    for (index, line) in message.trim_end().lines().enumerate() {
+        if index > 0 {
+            text.push('\n');
+            if !line.is_empty() {
+                text.push_str("       ");
+            }
+        }
+        text.push_str(line);
+    }
+    text
+}
+
+/// Text from elsewhere without what could steer a terminal: control characters other than tab and colours stay out.
+fn harmless(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        if character == '\u{1b}' {
+            if rest.next_if_eq(&'[').is_some() {
+                while rest.next().is_some_and(|parameter| !('@'..='~').contains(&parameter)) {}
+            }
+        } else if !character.is_control() || character == '\n' || character == '\t' {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+/// Bytes for people.
+pub fn size(bytes: u64) -> String {
+    let (mut whole, mut tenths, mut unit) = (bytes, 0, "B");
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if whole < 1024 {
+            break;
+        }
+        (tenths, whole, unit) = (whole % 1024 * 10 / 1024, whole / 1024, next);
+    }
+    if unit == "B" { format!("{whole} B") } else { format!("{whole}.{tenths} {unit}") }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
+}
+
+/// Milliseconds for people.
+pub fn duration(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    if seconds < 60 {
+        format!("{seconds}.{} s", milliseconds % 1000 / 100)
+    } else {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    }
+}
+
+/// The plan belongs to the cluster.
+pub fn admitted(admitted: &Admitted) -> String {
+    format!(
+        "plan {}: {}, {} to build, {} there already",
+        admitted.plan,
+        count(usize::try_from(admitted.tasks_total).unwrap_or(usize::MAX), "derivation", "derivations"),
+        admitted.tasks_to_build,
+        admitted.tasks_held,
+    )
+}
+
+/// So much comes down.
+pub fn import(paths: usize, bytes: u64) -> String {
+    format!("fetching {} ({}) from the cluster", count(paths, "path", "paths"), size(bytes))
+}
+
+/// A requirement that nobody meets, or somebody again.
+pub fn waiting(waiting: &Waiting) -> String {
+    let requirement = harmless(&waiting.requirement);
+    match waiting.tasks_total {
+        0 => format!("an executor offers {requirement} again"),
+        total => {
+            let tasks =
+                count(usize::try_from(total).unwrap_or(usize::MAX), "derivation waits", "derivations wait");
+            format!("{tasks}: no executor of the cluster offers {requirement}")
+        }
+    }
+}
+
+/// The plan ended.
+pub fn finished(finished: &Finished) -> String {
+    let Finished { tasks_built, tasks_held, tasks_failed, tasks_dependency_failed, duration_ms, .. } =
+        finished;
+    let end = if finished.cancelled { "cancelled" } else { "finished" };
+    let mut text = format!(
+        "plan {end} after {}: {tasks_built} built, {tasks_held} there already",
+        duration(*duration_ms)
+    );
+    if *tasks_failed > 0 {
+        text.push_str(&format!(", {tasks_failed} failed"));
+    }
+    if *tasks_dependency_failed > 0 {
+        text.push_str(&format!(", {tasks_dependency_failed} not tried because of those"));
+    }
+    text
+}
+
+/// Beginning and end of a build.
+pub fn task(task: &TaskChange) -> Option<String> {
+    let TaskChange { derivation, executor, attempt, .. } = task;
+    let place = match &task.platform {
+        Some(platform) => format!("{} ({platform})", harmless(executor)),
+        None => harmless(executor),
+    };
+    match task.state {
+        TaskState::Running if !task.phase.is_empty() => None,
+        TaskState::Running if *attempt > 1 => {
+            Some(format!("building '{derivation}' on {place}, attempt {attempt}..."))
+        }
+        TaskState::Running => Some(format!("building '{derivation}' on {place}...")),
+        TaskState::Done if !task.was_held => {
+            Some(format!("built '{derivation}' in {}", duration(task.duration_ms)))
+        }
+        _ => None,
+    }
+}
+
+/// A failed build as Nix reports it: the message, and the end of the log.
+pub fn failure(task: &TaskChange, with_log: bool) -> Option<String> {
+    let TaskChange { derivation, state: TaskState::Failed, failure: Some(failure), .. } = task else {
+        return None;
+    };
+    let mut message = harmless(&failure.message);
+    if !message.contains(derivation.as_str()) {
+        // Nix names no derivation for a time limit; in a plan of many that would not help.
+        message = format!("{message}\nwhile building '{derivation}'");
+    }
+    let shows_log = matches!(
+        failure.class,
+        FailureClass::BuildFailed
+            | FailureClass::TimedOut
+            | FailureClass::LogLimitExceeded
+            | FailureClass::OutOfMemory
+    );
+    let log = harmless(&task.log_tail);
+    if with_log && shows_log && !log.trim().is_empty() {
+        let lines: Vec<&str> = log.lines().collect();
+        let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
+        message.push_str(&format!("\nLast {}:", count(shown.len(), "log line", "log lines")));
+        for line in shown {
+            message.push_str("\n> ");
+            message.push_str(line);
+        }
+    }
+    Some(error(&message))
+}
+
+/// A derivation that was not tried, as Nix reports it.
+pub fn dependency_failed(derivation: &StorePath, failed: usize, outputs: &[StorePath]) -> String {
+    let dependencies = count(failed.max(1), "dependency", "dependencies");
+    let mut message = format!("Cannot build '{derivation}'.\nReason: {dependencies} failed.");
+    if !outputs.is_empty() {
+        message.push_str("\nOutput paths:");
+        outputs.iter().for_each(|path| message.push_str(&format!("\n  {path}")));
+    }
+    error(&message)
+}
+
+/// Lines of a build log, each with the name of its build.
+pub fn log_lines(derivation: &StorePath, log: &[u8]) -> Vec<String> {
+    let name = name(derivation);
+    harmless(&String::from_utf8_lossy(log)).lines().map(|line| format!("{name}> {line}")).collect()
+}
+
+/// What a derivation is called: without directory, hash and suffix.
+pub fn name(derivation: &StorePath) -> &str {
+    let base_name = derivation.as_str().rsplit('/').next().unwrap_or_default();
+    let name = base_name.split_once('-').map_or(base_name, |(_, name)| name);
+    name.strip_suffix(".drv").unwrap_or(name)
+}

@@ -1,0 +1,92 @@
+//! Following a plan: reconnects for ever, and goes on at the event after the last one seen.
+use crate::event::PlanEvent;
+use crate::rpc::{CallError, Coordinator, Events};
+use model::PlanId;
+use node::backoff::Backoff;
+
+/// What there is to say about a plan.
+#[derive(Debug)]
+pub enum News {
+    /// An event, none twice.
+    Event(PlanEvent),
+    /// The link dropped; the plan goes on.
+    LinkLost(CallError),
+    /// The link is back.
+    LinkBack,
+}
+
+/// A plan being followed.
+pub struct Watch {
+    coordinator: Coordinator,
+    plan: PlanId,
+    logs: bool,
+    /// The next event that is news.
+    next_sequence: u64,
+    events: Option<Events>,
+    backoff: Backoff,
+    was_lost: bool,
+    /// Set after a failure: wait before the next attempt.
+    must_wait: bool,
+}
+
+impl Watch {
+    /// A plan from its beginning.
+    pub fn new(coordinator: Coordinator, plan: PlanId, logs: bool) -> Self {
+        Self {
+            coordinator,
+            plan,
+            logs,
+            next_sequence: 0,
+            events: None,
+            backoff: Backoff::for_connections(),
+            was_lost: false,
+            must_wait: false,
+        }
+    }
+
+    /// The next news. Fails when the coordinator refuses: it does not know the plan, or it is not ours.
+    ///
+    /// May be dropped at any moment: no event is lost.
+    pub async fn next(&mut self) -> Result<News, CallError> {
+        loop {
+            let Some(events) = &mut self.events else {
+                if self.must_wait {
+                    tokio::time::sleep(self.backoff.next_wait()).await;
+                    self.must_wait = false;
+                }
+                match self.coordinator.watch(self.plan, self.next_sequence, self.logs).await {
+                    Ok(events) => self.events = Some(events),
+                    Err(error) => return self.lost(error),
+                }
+                if std::mem::take(&mut self.was_lost) {
+                    return Ok(News::LinkBack);
+                }
+                continue;
+            };
+            match events.next().await {
+                Ok(Some((sequence, event))) => {
+                    self.backoff = Backoff::for_connections();
+                    let is_news =
+                        sequence >= self.next_sequence || matches!(event, PlanEvent::Snapshot { .. });
+                    if is_news {
+                        self.next_sequence = sequence.saturating_add(1);
+                        return Ok(News::Event(event));
+                    }
+                }
+                Ok(None) => return self.lost(CallError::ended("follow the plan")),
+                Err(error) => return self.lost(error),
+            }
+        }
+    }
+
+    fn lost(&mut self, error: CallError) -> Result<News, CallError> {
+        self.events = None;
+        self.must_wait = true;
+        if error.is_link_lost() {
+            self.was_lost = true;
+            Ok(News::LinkLost(error))
+        } else {
+            Err(error)
+        }
+    }
+}
