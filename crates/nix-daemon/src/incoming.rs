@@ -54,6 +54,20 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         }
     }
 
+    /// Reads as much as a value needs, and leaves it there.
+    pub(crate) async fn look<T>(
+        &mut self,
+        decode: impl Fn(&mut Cursor<'_>) -> Result<T, Fault>,
+    ) -> Result<T, ReadError> {
+        loop {
+            match decode(&mut Cursor::new(&self.buffer)) {
+                Ok(value) => return Ok(value),
+                Err(Fault::Malformed(problem)) => return Err(ReadError::Malformed(problem)),
+                Err(Fault::Incomplete) => self.fill().await?,
+            }
+        }
+    }
+
     /// Takes a value, reading as much as it needs.
     pub(crate) async fn take<T>(
         &mut self,

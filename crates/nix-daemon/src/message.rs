@@ -3,7 +3,7 @@ use crate::wire::{Cursor, Fault, malformed};
 
 const NEXT: u64 = 0x6f6c_6d67;
 const LAST: u64 = 0x616c_7473;
-const ERROR: u64 = 0x6378_7470;
+pub(crate) const ERROR: u64 = 0x6378_7470;
 const START: u64 = 0x5354_5254;
 const STOP: u64 = 0x5354_4f50;
 const RESULT: u64 = 0x5253_4c54;
