@@ -5,12 +5,14 @@ mod cache;
 mod certs;
 mod ci;
 mod command;
+mod demo;
 mod dist;
 mod setup;
 mod test;
 mod tidy;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -24,6 +26,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show it: a cluster and a board on this machine, a real graph of C software, the result valid in the board's store
+    Demo(demo::Request),
     /// Make what the demo and the tests need, once, in $ELSEWHERE_CACHE (default /var/cache/elsewhere)
     Setup,
     /// Make development certificates and a Nix signing key in a directory; run again it adds what is missing
@@ -38,8 +42,19 @@ enum Task {
     Dist,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<()> {
+    match task {
+        Task::Demo(request) => demo::run(&request),
         Task::Setup => setup::run(),
         Task::Certs(request) => certs::run(&request),
         Task::Tidy => tidy::run(),
