@@ -93,7 +93,13 @@ struct PlanArgument {
 
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
-    let line = CommandLine::try_parse().unwrap_or_else(|error| error.exit());
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let _closed_output = error.print();
+            return ExitCode::from(if error.use_stderr() { crate::exit::OTHER } else { 0 });
+        }
+    };
     let logs = match &line.action {
         Action::Build(arguments) => arguments.log,
         Action::Attach(argument) | Action::Cancel(argument) => argument.log,

@@ -85,7 +85,9 @@ async fn refusals(client: &mut Connection<UnixStream>, hello: &PathInfo) {
     let absent = unsigned.path.replace("-other", "-third");
     let wrong_hash = PathInfo { nar_sha256: [7; 32], ..unsigned.clone() };
     let dangling = PathInfo { references: vec![absent.clone()], ..unsigned.clone() };
-    for (info, nar) in [(&unsigned, &nar[..]), (&wrong_hash, &nar), (&dangling, &nar), (&unsigned, &nar[..40])] {
+    for (info, nar) in
+        [(&unsigned, &nar[..]), (&wrong_hash, &nar), (&dangling, &nar), (&unsigned, &nar[..40])]
+    {
         let refused = import(client, info, nar).await.unwrap_err();
         assert!(refused.is_lack_of_signature(), "{refused}");
         assert!(!client.is_valid_path(&info.path).await.unwrap());

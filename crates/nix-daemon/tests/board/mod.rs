@@ -1,4 +1,5 @@
 //! A board for tests: a real nix-daemon on a private store, in a mount namespace that ends with it.
+#![allow(dead_code, reason = "shared by several test programs, none of which uses all")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -24,7 +25,11 @@ impl Nix {
             Self::Host => PathBuf::from("/"),
             Self::Sid => PathBuf::from(cache).join("roots/sid"),
         };
-        assert!(root.join("usr/bin/nix-daemon").exists(), "no Nix in {}: run cargo xtask setup", root.display());
+        assert!(
+            root.join("usr/bin/nix-daemon").exists(),
+            "no Nix in {}: run cargo xtask setup",
+            root.display()
+        );
         root
     }
 }
@@ -64,7 +69,8 @@ impl Board {
         let configuration = format!(
             "build-users-group =\nsandbox = false\nsubstituters =\ntrusted-users = nobody-at-all\n{configuration}\n"
         );
-        let mut board = Self { socket: directory.path().join("tmp/socket"), nix, configuration, directory, daemon: None };
+        let mut board =
+            Self { socket: directory.path().join("tmp/socket"), nix, configuration, directory, daemon: None };
         board.run(&["nix-store", "--init"]);
         board.daemon = Some(board.command(&["nix-daemon"]).stderr(Stdio::null()).spawn().unwrap());
         for _attempt in 0..600 {
@@ -79,6 +85,11 @@ impl Board {
     /// A path of the private /tmp as this process sees it.
     pub fn outside(&self, name: &str) -> PathBuf {
         self.directory.path().join("tmp").join(name)
+    }
+
+    /// A file of the private store as this process sees it.
+    pub fn store_file(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path.trim_start_matches('/'))
     }
 
     /// A program inside.
