@@ -8,6 +8,7 @@ mod command;
 mod demo;
 mod dist;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 
@@ -18,7 +19,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Everything that is done to this repository, one command a need")]
+#[command(bin_name = "cargo xtask", about = "Everything that is done to this repository, one command a need")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -36,6 +37,8 @@ enum Task {
     Tidy,
     /// Prove every promise (docs/promises.md): unit, conformance and end-to-end tests, at most 25 minutes
     Test(test::Request),
+    /// Repeat the tests of whole clusters for an hour, or as long as you say
+    Soak(soak::Request),
     /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
     Ci,
     /// Build the released programs and pack them below target/dist
@@ -59,6 +62,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Certs(request) => certs::run(&request),
         Task::Tidy => tidy::run(),
         Task::Test(request) => test::run(&request),
+        Task::Soak(request) => soak::run(&request),
         Task::Ci => ci::check(),
         Task::Dist => dist::make(),
     }

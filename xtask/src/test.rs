@@ -45,11 +45,7 @@ pub fn run(request: &Request) -> Result<()> {
             &["test", "--workspace", "--exclude", "tests", "--no-fail-fast"],
             request,
         )?);
-        for name in test_programs()? {
-            // Each brings up hosts with fixed resources of this machine: one after the other, and few tests at once.
-            let arguments = ["test", "-p", "tests", "--test", &name, "--no-fail-fast"];
-            steps.push(step(&name, &arguments, request)?);
-        }
+        steps.extend(cluster_steps(request)?);
     }
     table(&steps);
     let failed: Vec<&str> =
@@ -58,6 +54,20 @@ pub fn run(request: &Request) -> Result<()> {
         bail!("failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// Only the tests that bring up whole clusters; false when one failed.
+pub fn clusters(request: &Request) -> Result<bool> {
+    let steps = cluster_steps(request)?;
+    table(&steps);
+    Ok(steps.iter().all(|step| step.succeeded))
+}
+
+fn cluster_steps(request: &Request) -> Result<Vec<Step>> {
+    // Each brings up hosts with the fixed resources of this machine: one program after the other.
+    let run =
+        |name: String| step(&name, &["test", "-p", "tests", "--test", &name, "--no-fail-fast"], request);
+    test_programs()?.into_iter().map(run).collect()
 }
 
 /// The test programs of the package `tests`, as cargo knows them.
