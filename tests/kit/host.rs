@@ -203,13 +203,51 @@ impl Host {
         argv: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Process> {
+        self.logged(name, self.command(user, argv, environment))
+    }
+
+    /// Starts a service whose standard input is a pipe from here.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn service_with_input(
+        &self,
+        user: User,
+        name: &str,
+        argv: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Process> {
+        let mut command = self.command(user, argv, environment);
+        command.stdin(Stdio::piped());
+        self.logged(name, command)
+    }
+
+    fn logged(&self, name: &str, mut command: Command) -> Result<Process> {
         let log = self.lab.logs().join(format!("{}.{name}.log", self.name));
         let file = fs::OpenOptions::new().create(true).append(true).open(&log)?;
-        let mut command = self.command(user, argv, environment);
         command.stdout(file.try_clone()?).stderr(file);
         let mut process = Process::start(name, &mut command, Some(log))?;
         process.pid()?;
         Ok(process)
+    }
+
+    /// Whether something in this host listens on a TCP port.
+    ///
+    /// # Errors
+    /// The host is gone.
+    pub fn listens(&self, port: u16) -> Result<bool> {
+        let wanted = format!(":{port:04X}");
+        for table in ["tcp", "tcp6"] {
+            let table = fs::read_to_string(format!("/proc/{}/net/{table}", self.pid))?;
+            let mut rows = table.lines().map(|line| line.split_whitespace().skip(1));
+            // Local address, remote address, state; 0A is LISTEN.
+            if rows.any(|mut row| {
+                row.next().is_some_and(|local| local.ends_with(&wanted)) && row.nth(1) == Some("0A")
+            }) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A path of this host as the machine sees it.

@@ -42,7 +42,7 @@ struct Shared {
 pub fn run(name: &str, test: impl FnOnce(&Lab) -> Result<()>) {
     let lab = Lab::new(name).unwrap_or_else(|error| panic!("{error:#}"));
     if let Err(error) = test(&lab) {
-        panic!("{error:?}");
+        panic!("{error:#}");
     }
 }
 

@@ -4,16 +4,26 @@
 
 mod board;
 mod cache;
+mod certificates;
+mod client;
+mod cluster;
 mod host;
+mod jaeger;
 mod lab;
 mod nix_store;
+mod oracle;
 mod process;
 mod programs;
 
 pub use board::{BOARD_USER, Board, BoardSpec, USER_ENVIRONMENT};
 pub use cache::Cache;
+pub use certificates::Certificates;
+pub use client::{CONFIGURATION as CLIENT_CONFIGURATION, Client, Placed, placements, wait_for_words};
+pub use cluster::{Cluster, ClusterSpec, ExecutorSpec, Node};
 pub use host::{Bind, Host, HostSpec, Traffic, User};
+pub use jaeger::{Jaeger, Span};
 pub use lab::{Lab, run};
-pub use nix_store::{Instantiated, NixStore, PathInfo};
+pub use nix_store::{NixStore, PathInfo};
+pub use oracle::{Oracle, Verdict};
 pub use process::{Finished, Process, wait_until};
 pub use programs::Programs;

@@ -37,15 +37,6 @@ struct Described {
     signatures: Vec<String>,
 }
 
-/// A derivation, as `nix derivation show` has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instantiated {
-    /// Full path of the `.drv`.
-    pub derivation: String,
-    /// Output name to full path.
-    pub outputs: BTreeMap<String, String>,
-}
-
 /// Nix of a host, as one user.
 #[derive(Clone, Copy, Debug)]
 pub struct NixStore<'a> {

@@ -1,0 +1,115 @@
+//! Differences that are known and accepted, by version of real Nix, in `exceptions.toml`. One that is no difference any more
+//! is a mistake in that file.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::compare::Difference;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    exception: Vec<Exception>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Exception {
+    /// `native.NAME`, `emulated.NAME`.
+    cases: Vec<String>,
+    /// Versions of real Nix that differ: `2.34` stands for every 2.34.x.
+    versions: Vec<String>,
+    /// Which facts: `result`, `NAR hash`, `references`, `exit code`, `message`, `log`.
+    differs: Vec<String>,
+    reason: String,
+}
+
+/// What is accepted for one version.
+#[derive(Debug, Default)]
+pub struct Exceptions {
+    accepted: BTreeSet<(String, String)>,
+}
+
+impl Exceptions {
+    /// Reads the file for a version of real Nix.
+    pub fn for_version(version: &str) -> Result<Self> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/exceptions.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        let file: File = toml::from_str(&text).with_context(|| format!("read {}", path.display()))?;
+        let mut accepted = BTreeSet::new();
+        for exception in file.exception {
+            ensure!(!exception.reason.is_empty(), "an exception for {:?} has no reason", exception.cases);
+            if exception.versions.iter().any(|known| is_of(version, known)) {
+                for case in &exception.cases {
+                    accepted.extend(exception.differs.iter().map(|fact| (case.clone(), fact.clone())));
+                }
+            }
+        }
+        Ok(Self { accepted })
+    }
+
+    /// Fails unless exactly the accepted differences were found.
+    pub fn check(&self, found: &[Difference]) -> Result<()> {
+        let key = |difference: &Difference| (difference.case.clone(), difference.fact.to_owned());
+        let keys: BTreeSet<_> = found.iter().map(key).collect();
+        let new: Vec<String> =
+            found.iter().filter(|one| !self.accepted.contains(&key(one))).map(ToString::to_string).collect();
+        let stale: Vec<String> =
+            self.accepted.difference(&keys).map(|(case, fact)| format!("{case}: {fact}")).collect();
+        ensure!(
+            new.is_empty() && stale.is_empty(),
+            "{} differences from real Nix:\n{}\n{} exceptions are none any more:\n{}",
+            new.len(),
+            new.join("\n"),
+            stale.len(),
+            stale.join("\n")
+        );
+        Ok(())
+    }
+
+    /// How many differences are accepted.
+    pub fn len(&self) -> usize {
+        self.accepted.len()
+    }
+}
+
+fn is_of(version: &str, known: &str) -> bool {
+    version.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Exceptions, is_of};
+    use crate::compare::Difference;
+
+    #[test]
+    fn versions_are_compared_by_their_words() {
+        for (version, known, expected) in [
+            ("2.34.8", "2.34", true),
+            ("2.34.8", "2.3", false),
+            ("2.8.0", "2", true),
+            ("2.34.8", "2.34.8", true),
+        ] {
+            assert_eq!(is_of(version, known), expected, "{version} {known}");
+        }
+    }
+
+    #[test]
+    fn new_and_stale_differences_fail() {
+        let accepted = [("native.a".to_owned(), "log".to_owned())].into();
+        let exceptions = Exceptions { accepted };
+        let difference = |case: &str| Difference {
+            case: case.into(),
+            fact: "log",
+            expected: String::new(),
+            found: String::new(),
+        };
+        assert!(exceptions.check(&[difference("native.a")]).is_ok());
+        assert!(exceptions.check(&[]).is_err());
+        assert!(exceptions.check(&[difference("native.a"), difference("native.b")]).is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! A failed build as its user sees it, from what Nix or the client wrote: exit code, message and log, paths masked. Pure.
+
+/// How a command about one derivation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Of the command.
+    pub exit_code: i32,
+    /// What it says went wrong.
+    pub message: String,
+    /// What the builders wrote.
+    pub log: String,
+}
+
+/// What `nix-store --realise` wrote: plain log lines, then messages.
+pub fn of_nix(exit_code: i32, text: &str) -> Failure {
+    let (mut message, mut log) = (Vec::new(), Vec::new());
+    let (mut in_message, mut in_list) = (false, false);
+    for line in text.lines().map(plain) {
+        let announces =
+            line.ends_with(" derivation will be built:") || line.ends_with(" derivations will be built:");
+        if announces || in_list && line.starts_with("  /nix/store/") {
+            in_list = true;
+        } else if line.starts_with("building '/nix/store/") {
+            (in_message, in_list) = (false, false);
+        } else if line.starts_with("error:") || in_message && continues(&line) {
+            (in_message, in_list) = (true, false);
+            message.push(line);
+        } else {
+            (in_message, in_list) = (false, false);
+            log.push(line);
+        }
+    }
+    Failure { exit_code, message: joined(&message), log: joined(&log) }
+}
+
+/// What `elsewhere build --log` wrote: log lines with the name of their build, messages, and lines about the cluster.
+pub fn of_client(exit_code: i32, text: &str) -> Failure {
+    let (mut message, mut log) = (Vec::new(), Vec::new());
+    let mut in_message = false;
+    for line in text.lines().map(plain) {
+        if line.starts_with("error:") || in_message && continues(&line) {
+            in_message = true;
+            message.push(line);
+            continue;
+        }
+        in_message = false;
+        if let Some((name, written)) = line.split_once('>')
+            && !name.contains(' ')
+        {
+            log.push(written.strip_prefix(' ').unwrap_or(written).to_owned());
+        }
+    }
+    Failure { exit_code, message: joined(&message), log: joined(&log) }
+}
+
+fn continues(line: &str) -> bool {
+    line.is_empty() || line.starts_with(' ')
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.join("\n").trim_end().to_owned()
+}
+
+/// A line without its end and without where a build's root was: that is the host's business.
+fn plain(line: &str) -> String {
+    let quoted = |part: &str| {
+        let elsewhere = part.contains(".drv.chroot/root/") || part.starts_with("/var/lib/elsewhere/");
+        let inside = part.rfind("/nix/store/").filter(|_| elsewhere);
+        inside.map_or(part, |at| &part[at..]).to_owned()
+    };
+    let double: Vec<String> = line.trim_end().split('"').map(quoted).collect();
+    let single: Vec<String> = double.join("\"").split('\'').map(quoted).collect();
+    single.join("'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Failure, of_client, of_nix};
+
+    #[test]
+    fn both_tell_the_same_story() {
+        let nix = "this derivation will be built:\n  /nix/store/x-a.drv\nbuilding '/nix/store/x-a.drv'...\nfirst\n \
+                   second\nerror: Cannot build '/nix/store/x-a.drv'.\n       Reason: builder failed.\n";
+        let client = "plan 1: 1 derivation\nbuilding '/nix/store/x-a.drv' on one (native)...\na> first\na>  second\n\
+                      error: Cannot build '/nix/store/x-a.drv'.\n       Reason: builder failed.\nplan finished\n";
+        let message = "error: Cannot build '/nix/store/x-a.drv'.\n       Reason: builder failed.";
+        let expected = Failure { exit_code: 100, message: message.into(), log: "first\n second".into() };
+        assert_eq!(of_nix(100, nix), expected);
+        assert_eq!(of_client(100, client), expected);
+    }
+
+    #[test]
+    fn only_the_way_to_a_build_is_masked() {
+        let check = |line: &str, expected: &str| assert_eq!(super::plain(line), expected);
+        check("file \"/nix/store/x-a.drv.chroot/root/nix/store/y-a/f\" odd", "file \"/nix/store/y-a/f\" odd");
+        check("path '/var/lib/elsewhere/builds/1/nix/store/y-a'", "path '/nix/store/y-a'");
+        check("path '/nix/store/y-a'  ", "path '/nix/store/y-a'");
+    }
+}

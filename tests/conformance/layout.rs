@@ -1,0 +1,56 @@
+//! The directory that the cases are evaluated from: case files, shells with all their names, and the probe, compiled here.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tests::{Bind, Lab};
+
+/// Where hosts see it.
+pub const IN_HOSTS: &str = "/conformance";
+
+const ARCHITECTURES: &[(&str, &str)] = &[("amd64", "gcc"), ("arm64", "aarch64-linux-gnu-gcc")];
+
+/// Lays the directory out, below the lab's.
+pub fn make(lab: &Lab) -> Result<PathBuf> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
+    let directory = lab.directory().join("conformance-layout");
+    fs::create_dir_all(directory.join("cases"))?;
+    for entry in fs::read_dir(own.join("cases"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), directory.join("cases").join(entry.file_name()))?;
+    }
+    fs::copy(own.join("script"), directory.join("script"))?;
+    fs::set_permissions(directory.join("script"), fs::Permissions::from_mode(0o755))?;
+    let names = applets(&lab.cache().product("busybox-amd64")?)?;
+    for (architecture, compiler) in ARCHITECTURES {
+        let program = lab.cache().product(&format!("busybox-{architecture}"))?;
+        let bin = directory.join(format!("busybox-{architecture}/bin"));
+        fs::create_dir_all(&bin)?;
+        fs::copy(program, bin.join("busybox"))?;
+        for name in names.iter().filter(|name| *name != "busybox") {
+            symlink("busybox", bin.join(name))?;
+        }
+        let probe = directory.join(format!("probe-{architecture}"));
+        let compiled = Command::new(compiler)
+            .args(["-O1", "-static", "-s", "-Wl,--build-id=none", "-o"])
+            .arg(&probe)
+            .arg(own.join("probe.c"))
+            .output()
+            .with_context(|| format!("start {compiler}: run `cargo xtask setup`"))?;
+        ensure!(compiled.status.success(), "{compiler}: {}", String::from_utf8_lossy(&compiled.stderr));
+    }
+    Ok(directory)
+}
+
+/// Makes it visible in a host.
+pub fn bind(directory: &Path) -> Bind {
+    Bind { source: directory.to_owned(), target: IN_HOSTS.into(), writable: false }
+}
+
+fn applets(busybox: &Path) -> Result<Vec<String>> {
+    let listed = Command::new(busybox).arg("--list").output().context("start busybox")?;
+    Ok(String::from_utf8_lossy(&listed.stdout).lines().map(str::to_owned).collect())
+}

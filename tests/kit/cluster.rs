@@ -1,0 +1,251 @@
+//! A cluster: a coordinator and executors, each on a host of its own, the executors without Nix and as an ordinary user.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::board::{BOARD_USER, Board, BoardSpec};
+use crate::certificates::Certificates;
+use crate::client::Client;
+use crate::host::{Bind, Host, HostSpec, User};
+use crate::lab::Lab;
+use crate::process::{Process, wait_until};
+use crate::programs::Programs;
+
+/// The user that coordinator and executors run as; it has subordinate ids in the executors' root.
+const SERVICE_USER: User = User::Id(990);
+const CONTROL_PORT: u16 = 7420;
+const DATA_PORT: u16 = 7421;
+const CONFIGURATION: &str = "/etc/elsewhere/config.toml";
+const SIGNING_KEY: &str = "/etc/elsewhere/nix.key";
+const QEMU: &str = "/opt/qemu-aarch64";
+/// How long a program may take until it listens; an executor proves its platforms before.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// Its executors.
+    pub executors: Vec<ExecutorSpec>,
+    /// More top-level lines of the coordinator's configuration.
+    pub coordinator_lines: String,
+    /// Where all programs send their spans: `http://HOST:PORT`.
+    pub collector: Option<String>,
+}
+
+/// One executor, and what it offers.
+#[derive(Clone, Debug)]
+pub struct ExecutorSpec {
+    /// Host name, and the name in its certificate.
+    pub name: String,
+    /// Builds at once.
+    pub slots: u32,
+    /// Offers x86_64 derivations.
+    pub native: bool,
+    /// Offers derivations for other systems.
+    pub cross: bool,
+    /// Offers emulated aarch64 derivations.
+    pub emulated: bool,
+}
+
+impl ExecutorSpec {
+    /// An executor that offers everything, with one slot.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), slots: 1, native: true, cross: true, emulated: true }
+    }
+}
+
+impl Default for ClusterSpec {
+    /// Two executors that offer everything.
+    fn default() -> Self {
+        let executors = ["executor1", "executor2"].map(ExecutorSpec::new).into();
+        Self { executors, coordinator_lines: String::new(), collector: None }
+    }
+}
+
+/// A program of the cluster on its host.
+#[derive(Debug)]
+pub struct Node {
+    /// The program. Before the host: it ends first.
+    pub process: Process,
+    /// Its host.
+    pub host: Host,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    lab: Lab,
+    programs: Programs,
+    certificates: Certificates,
+    collector: Option<String>,
+    executors: Vec<Node>,
+    coordinator: Node,
+}
+
+impl Cluster {
+    /// Starts the coordinator and all executors, and waits until each listens.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub fn start(lab: &Lab, spec: ClusterSpec) -> Result<Self> {
+        let programs = Programs::find()?;
+        let host = service_host(lab, &programs, "coordinator")?;
+        let certificates = Certificates::new(lab, &programs, "certificates", host.address())?;
+        certificates.install(&host, "coordinator", SERVICE_USER)?;
+        host.write(SIGNING_KEY, std::fs::read(certificates.file("nix.key"))?, 0o400, SERVICE_USER)?;
+        let configuration = format!(
+            "listen = \"0.0.0.0:{CONTROL_PORT}\"\nstate_dir = \"/var/lib/elsewhere\"\nsigning_key = \"{SIGNING_KEY}\"\n\
+             {}\n{}",
+            spec.coordinator_lines,
+            Certificates::tls_table()
+        );
+        host.write(CONFIGURATION, configuration, 0o644, SERVICE_USER)?;
+        let process = service(&host, &programs, "elsewhere-coordinator", spec.collector.as_deref())?;
+        let coordinator = Node { process, host };
+        let collector = spec.collector;
+        let mut cluster =
+            Self { lab: lab.clone(), programs, certificates, collector, executors: vec![], coordinator };
+        wait_listening(&mut cluster.coordinator, CONTROL_PORT)?;
+        for executor in &spec.executors {
+            cluster.start_executor(executor)?;
+        }
+        for executor in &mut cluster.executors {
+            wait_listening(executor, DATA_PORT)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts one more executor, and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn add_executor(&mut self, spec: &ExecutorSpec) -> Result<()> {
+        self.start_executor(spec)?;
+        self.executors.last_mut().map_or(Ok(()), |node| wait_listening(node, DATA_PORT))
+    }
+
+    fn start_executor(&mut self, spec: &ExecutorSpec) -> Result<()> {
+        let host = service_host(&self.lab, &self.programs, &spec.name)?;
+        let address = format!("{}={}", spec.name, host.address());
+        self.certificates.make(&["--executor", &spec.name, "--address", &address])?;
+        self.certificates.install(&host, &spec.name, SERVICE_USER)?;
+        let configuration = format!(
+            "coordinator = \"{}\"\ndata_listen = \"0.0.0.0:{DATA_PORT}\"\ndata_advertise = \"{}:{DATA_PORT}\"\nslots = {}\n{}\
+             [platforms]\nnative = {}\ncross = {}\nemulated = {}\n[emulation.aarch64-linux]\nqemu = \"{QEMU}\"\n",
+            self.address(),
+            host.address(),
+            spec.slots,
+            Certificates::tls_table(),
+            spec.native,
+            spec.cross,
+            spec.emulated
+        );
+        host.write(CONFIGURATION, configuration, 0o644, SERVICE_USER)?;
+        let process = service(&host, &self.programs, "elsewhere-executor", self.collector.as_deref())?;
+        self.executors.push(Node { process, host });
+        Ok(())
+    }
+
+    /// `host:port` of the coordinator.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("{}:{CONTROL_PORT}", self.coordinator.host.address())
+    }
+
+    /// Its certificates.
+    #[must_use]
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
+    }
+
+    /// The coordinator.
+    pub fn coordinator(&mut self) -> &mut Node {
+        &mut self.coordinator
+    }
+
+    /// The interpreter file that executors emulate with: theirs has this contents.
+    ///
+    /// # Errors
+    /// The executor's program cannot make it.
+    pub fn interpreter(&self) -> Result<PathBuf> {
+        let file = self.lab.directory().join("interpreter-aarch64");
+        if !file.exists() {
+            let qemu = self.lab.cache().product("qemu/qemu-aarch64")?;
+            let mut executor = Command::new(self.programs.outside("elsewhere-executor"));
+            executor.args(["interpreter", "--qemu"]).arg(qemu).arg("--output").arg(&file);
+            let made = executor.output().context("start elsewhere-executor")?;
+            ensure!(made.status.success(), "make the interpreter: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        Ok(file)
+    }
+
+    /// An executor by name.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn executor(&mut self, name: &str) -> Result<&mut Node> {
+        let found = self.executors.iter_mut().find(|node| node.host.name() == name);
+        found.with_context(|| format!("there is no executor {name}"))
+    }
+
+    /// Starts a board that trusts this cluster's key and has a certificate of its own name.
+    ///
+    /// # Errors
+    /// As of [`Board::start`].
+    pub fn board(&self, mut spec: BoardSpec) -> Result<Board> {
+        self.certificates.make(&["--board", &spec.name])?;
+        spec.trusted_keys.push(self.certificates.public_key()?);
+        self.stranger(spec)
+    }
+
+    /// Starts a board that trusts only the keys that its description names; its certificate was made before.
+    ///
+    /// # Errors
+    /// As of [`Board::start`].
+    pub fn stranger(&self, mut spec: BoardSpec) -> Result<Board> {
+        let name = spec.name.clone();
+        spec.binds.push(self.programs.bind());
+        let board = Board::start(&self.lab, spec)?;
+        self.certificates.install(&board.host, &name, BOARD_USER)?;
+        let configuration = format!("coordinator = \"{}\"\n{}", self.address(), Certificates::tls_table());
+        board.host.write(crate::client::CONFIGURATION, configuration, 0o644, BOARD_USER)?;
+        Ok(board)
+    }
+
+    /// The client on a board.
+    #[must_use]
+    pub fn client<'a>(&self, board: &'a Board) -> Client<'a> {
+        Client::new(board, self.programs.inside("elsewhere"), self.collector.as_deref())
+    }
+}
+
+fn service_host(lab: &Lab, programs: &Programs, name: &str) -> Result<Host> {
+    let qemu = lab.cache().product("qemu/qemu-aarch64")?;
+    let binds = vec![programs.bind(), Bind { source: qemu, target: QEMU.into(), writable: false }];
+    let root = lab.cache().product("roots/bookworm-executor")?;
+    let host = lab.host(HostSpec { name: name.into(), root, binds, ..HostSpec::default() })?;
+    host.own("/var/lib/elsewhere", SERVICE_USER)?;
+    Ok(host)
+}
+
+fn service(host: &Host, programs: &Programs, program: &str, collector: Option<&str>) -> Result<Process> {
+    let mut environment = vec![("HOME", "/tmp"), ("RUST_BACKTRACE", "1")];
+    environment.extend(collector.map(|collector| ("OTEL_EXPORTER_OTLP_ENDPOINT", collector)));
+    let argv = [&programs.inside(program), "--config", CONFIGURATION];
+    host.service(SERVICE_USER, program, &argv, &environment)
+}
+
+fn wait_listening(node: &mut Node, port: u16) -> Result<()> {
+    let what = format!("{} to listen on port {port}", node.host.name());
+    let listening = wait_until(&what, START_LIMIT, || {
+        if let Some(status) = node.process.ended()? {
+            bail!("{} ended at once: {status}", node.host.name());
+        }
+        Ok(node.host.listens(port)?.then_some(()))
+    });
+    listening.with_context(|| format!("its log:\n{}", node.process.log().unwrap_or_default()))
+}
