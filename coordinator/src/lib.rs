@@ -1,1 +1,3 @@
-//! Placeholder until the first content arrives.
+//! The coordinator: the shell around the scheduler's pure core. It admits, leases, remembers, serves; it never builds.
+
+pub mod journal;
