@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything that is done to this repository, one command a need.
 #![expect(clippy::print_stdout, reason = "xtask talks to the person or the CI that started it")]
 
+mod bench;
 mod cache;
 mod certs;
 mod ci;
@@ -41,6 +42,8 @@ enum Task {
     Soak(soak::Request),
     /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
     Ci,
+    /// Measure what is promised of speed, as ratios to a peer in the same run
+    Bench,
     /// Build the released programs and pack them below target/dist
     Dist,
 }
@@ -64,6 +67,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Test(request) => test::run(&request),
         Task::Soak(request) => soak::run(&request),
         Task::Ci => ci::check(),
+        Task::Bench => bench::run(),
         Task::Dist => dist::make(),
     }
 }

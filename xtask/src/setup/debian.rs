@@ -27,6 +27,17 @@ pub fn qemu(cache: &Cache) -> Result<()> {
     })
 }
 
+/// Where [`old_qemu`] is in the cache.
+pub const OLD_QEMU: &str = "qemu-7.2/qemu-aarch64-static";
+
+/// The peer of the benchmark of emulation: Debian 12's own qemu.
+pub fn old_qemu(cache: &Cache) -> Result<()> {
+    cache.step("qemu-7.2", "bookworm qemu-user-static 1", &[OLD_QEMU], || {
+        let unpacked = unpack(cache, "bookworm", "amd64", "qemu-user-static")?;
+        replace(&unpacked.join("usr/bin/qemu-aarch64-static"), &cache.path(OLD_QEMU))
+    })
+}
+
 /// Static shells for both architectures: /bin/sh of the sandbox, and the builders of the demo's graph.
 pub fn busybox(cache: &Cache) -> Result<()> {
     for architecture in ["amd64", "arm64"] {

@@ -1,6 +1,6 @@
 //! Set-up: everything that the demo and the tests need beside Rust, made once into the cache directory.
 
-mod debian;
+pub mod debian;
 mod host;
 mod jaeger;
 mod roots;
