@@ -61,15 +61,22 @@ impl Certificates {
     /// # Errors
     /// There is none of that name.
     pub fn install(&self, host: &Host, name: &str, owner: User) -> Result<()> {
-        for (file, target, mode) in [
-            ("ca.pem".to_owned(), "ca.pem", 0o644),
-            (format!("{name}.pem"), "own.pem", 0o644),
-            (format!("{name}.key"), "own.key", 0o400),
-        ] {
-            let contents = fs::read(self.file(&file)).with_context(|| format!("read {file}"))?;
-            host.write(&format!("{IN_HOSTS}/{target}"), contents, mode, owner)?;
-        }
-        Ok(())
+        self.copy("ca.pem", host, "ca.pem", 0o644, owner)?;
+        self.install_identity(host, name, owner)
+    }
+
+    /// As [`Certificates::install`], but leaves the authority that the host trusts as it is.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn install_identity(&self, host: &Host, name: &str, owner: User) -> Result<()> {
+        self.copy(&format!("{name}.pem"), host, "own.pem", 0o644, owner)?;
+        self.copy(&format!("{name}.key"), host, "own.key", 0o400, owner)
+    }
+
+    fn copy(&self, file: &str, host: &Host, target: &str, mode: u32, owner: User) -> Result<()> {
+        let contents = fs::read(self.file(file)).with_context(|| format!("read {file}"))?;
+        host.write(&format!("{IN_HOSTS}/{target}"), contents, mode, owner)
     }
 
     /// The `[tls]` table of a configuration file for what [`Certificates::install`] installed.

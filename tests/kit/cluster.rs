@@ -162,6 +162,12 @@ impl Cluster {
         &self.certificates
     }
 
+    /// The coordinator's host.
+    #[must_use]
+    pub fn coordinator_host(&self) -> &Host {
+        &self.coordinator.host
+    }
+
     /// The coordinator.
     pub fn coordinator(&mut self) -> &mut Node {
         &mut self.coordinator

@@ -250,6 +250,29 @@ impl Host {
         Ok(false)
     }
 
+    /// Whether a process of this host, or of a sandbox in it, has these words in its command line.
+    ///
+    /// # Errors
+    /// There is no /proc.
+    pub fn runs(&self, words: &str) -> Result<bool> {
+        let numbers =
+            fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let found = numbers.into_iter().any(|pid: u32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(words) && self.is_ancestor_of(pid)
+        });
+        Ok(found)
+    }
+
+    fn is_ancestor_of(&self, mut pid: u32) -> bool {
+        while pid > 1 && pid != self.pid {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
+            pid = parent.unwrap_or_default();
+        }
+        pid == self.pid
+    }
+
     /// A path of this host as the machine sees it.
     #[must_use]
     pub fn outside(&self, path: &str) -> PathBuf {

@@ -135,6 +135,16 @@ impl NixStore<'_> {
         Ok(said.lines().map(str::to_owned).collect())
     }
 
+    /// Output paths of a derivation; their names are numbers here.
+    ///
+    /// # Errors
+    /// It is not valid.
+    pub fn outputs(&self, derivation: &str) -> Result<BTreeMap<String, String>> {
+        let said =
+            self.nix(EVALUATION_LIMIT, &["nix-store", "--query", "--outputs", derivation])?.success()?;
+        Ok(said.lines().enumerate().map(|(number, path)| (number.to_string(), path.to_owned())).collect())
+    }
+
     /// Every valid path of this store.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::{BOARD_USER, Board, BoardSpec, HostSpec, Lab, User, run, wait_until};
+use tests::{BOARD_USER, Bind, Board, BoardSpec, HostSpec, Lab, Oracle, User, run, wait_until};
 
 fn host(lab: &Lab, name: &str) -> Result<tests::Host> {
     let root = lab.cache().product("roots/bookworm-executor")?;
@@ -91,6 +91,27 @@ fn a_board_holds_derivations_and_sources_only() {
         ensure!(all.len() == 2, "derivation and source: {all:?}");
         let built = board.store().realise(Duration::from_secs(60), std::slice::from_ref(derivation))?;
         ensure!(!built.status.success(), "a board builds by itself");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_oracle_is_real_nix_that_emulates() {
+    run("kit-oracle", |lab| {
+        let qemu = lab.cache().product("qemu/qemu-aarch64")?;
+        let bind = |source, target: &str| Bind { source, target: target.into(), writable: false };
+        let graphs = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
+        let sources = lab.cache().product("sources")?;
+        let binds = vec![bind(graphs, "/graphs"), bind(sources, "/var/cache/elsewhere/sources")];
+        let oracle = Oracle::start(lab, "oracle", Some(&qemu), binds)?;
+        let made = oracle.store().instantiate("/graphs/graphs.nix", &["ordinary", "failing"], &[])?;
+        let build =
+            |one: &String| oracle.store().realise(Duration::from_secs(120), std::slice::from_ref(one));
+        let path = build(&made[0])?.success()?;
+        let text = std::fs::read_to_string(oracle.host().outside(&path))?;
+        ensure!(text == "2\n2\n2\n", "it built {text:?}");
+        let failed = build(&made[1])?;
+        ensure!(failed.status.code() == Some(100), "{}", failed.status);
         Ok(())
     });
 }

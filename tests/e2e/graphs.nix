@@ -1,0 +1,60 @@
+# Graphs of small steps without a compiler, one for each promise that the tests of whole clusters prove.
+{ cache ? "/var/cache/elsewhere" }:
+
+let
+  shell = name: "${builtins.path { inherit name; path = cache + "/sources/${name}"; }}/bin/busybox";
+  make = system: busybox: name: script: attributes: derivation ({
+    inherit name system;
+    builder = busybox;
+    args = [ "sh" "-euc" ''
+      mkdir "$NIX_BUILD_TOP/tools"
+      "$builder" --install -s "$NIX_BUILD_TOP/tools"
+      PATH=$NIX_BUILD_TOP/tools
+      ${script}
+    '' ];
+  } // attributes);
+  native = make "x86_64-linux" (shell "busybox-amd64");
+  emulated = make "aarch64-linux" (shell "busybox-arm64");
+  cross = name: native "${name}-aarch64-unknown-linux-musl";
+  steps = builder: name: count: map (number: builder "${name}-${toString number}" "sleep 0.5; echo $name > $out" { }) (builtins.genList (n: n + 1) count);
+  all = builder: name: inputs: builder name "cat $inputs > $out" { inherit inputs; };
+
+  # One after the other: `count` steps of `seconds` each.
+  chain = builder: name: count: seconds: builtins.foldl'
+    (input: number: builder "${name}-${toString number}" "echo step ${toString number}; cat $input /dev/null; sleep ${seconds}; echo ${toString number} > $out" { inherit input; })
+    ""
+    (builtins.genList (n: n + 1) count);
+in
+{
+  # Twelve independent steps of each platform.
+  shared = all native "shared" (steps native "native" 12 ++ steps cross "cross" 12 ++ steps emulated "emulated" 12);
+
+  # A native step before a cross step before a native one.
+  across = native "across" "cat $input > $out" { input = cross "middle" "cat $input > $out" { input = native "first" "echo first > $out" { }; }; };
+
+  # Intermediates of 4 MB each, and a result that refers to a file of 3 MB and to nothing else.
+  heavy =
+    let
+      intermediate = number: native "intermediate-${toString number}" "head -c 4000000 /dev/urandom > $out" { };
+      kept = native "kept" "for number in $(seq 375000); do echo \"\${number}1234567\"; done | head -c 3000000 > $out" { };
+    in
+    native "heavy" "mkdir $out; cat $inputs | wc -c > $out/size; ln -s $kept $out/kept" { inputs = map intermediate (builtins.genList (n: n) 20); inherit kept; };
+
+  # Half a gigabyte.
+  big = native "big" "mkdir $out; for part in 1 2 3 4 5; do yes \"part $part of a result that is large\" | head -c 100000000 > $out/$part; done" { };
+
+  slow = chain native "slow" 6 "1.5";
+  endless = chain native "endless" 2 "600";
+  ordinary = all native "ordinary" [ (chain native "step" 2 "0.1") (chain emulated "step-there" 2 "0.1") (chain cross "step-across" 2 "0.1") ];
+
+  # What a source that is read, changed and read again does.
+  withSource = native "with-source" "cat $source > $out" { source = builtins.path { name = "source.txt"; path = ./graphs.nix; }; };
+
+  # `breaks` fails after 40 lines; two depend on it; two have nothing to do with it and are built all the same.
+  failing =
+    let
+      breaks = native "breaks" "for line in $(seq 40); do echo \"line $line of the log\"; done; echo it breaks here >&2; exit 3" { };
+      dependent = cross "dependent" "cat $breaks > $out" { inherit breaks; };
+    in
+    all native "failing" [ (emulated "dependent-of-dependent" "cat $dependent > $out" { inherit dependent; }) (chain native "independent" 2 "1") ];
+}

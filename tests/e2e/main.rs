@@ -1,0 +1,12 @@
+//! Whole clusters: a board, a coordinator and executors on hosts of their own; one module for each promise.
+#![expect(clippy::print_stdout, reason = "figures that docs/promises.md cites")]
+
+mod failing;
+mod graph;
+mod interruption;
+mod link;
+mod memory;
+mod refusals;
+mod scene;
+mod sharing;
+mod trace;
