@@ -25,7 +25,7 @@ pub(super) enum Ended {
     /// Something failed; the exit code.
     Failed(u8),
     /// Everything wanted is valid here, and protected as long as the importer lives.
-    Imported(Importer),
+    Imported(Box<Importer>),
 }
 
 /// What nix-build says when it is interrupted.
@@ -148,7 +148,7 @@ impl<'a> Follower<'a> {
         // What was announced is imported; a plan that succeeded has everything.
         let paths: Vec<_> = self.remembered.wanted.iter().map(|item| item.path.clone()).collect();
         importer.import(&paths, &self.session.ui).await?;
-        Ok(Ended::Imported(importer))
+        Ok(Ended::Imported(Box::new(importer)))
     }
 
     /// Lists what was not tried because of the failures, and gives the exit code.

@@ -74,10 +74,10 @@ fn feed(bytes: &[u8], operation: usize) {
                     signatures: Vec::new(),
                     content_address: None,
                 };
-                if let Ok(mut import) = client.add_to_store_nar(&info).await {
-                    if import.write(&[0; 1000]).await.is_ok() {
-                        drop(import.finish().await);
-                    }
+                if let Ok(mut import) = client.add_to_store_nar(&info).await
+                    && import.write(&[0; 1000]).await.is_ok()
+                {
+                    drop(import.finish().await);
                 }
             }
         }

@@ -80,7 +80,9 @@ mod tests {
     #[test]
     fn begins_anew_after_success() {
         let mut backoff = Backoff::new(FIRST, LONGEST, 3);
-        (0..10).for_each(|_| drop(backoff.next_wait()));
+        for _ in 0..10 {
+            backoff.next_wait();
+        }
         backoff.reset();
         assert!(backoff.next_wait() <= FIRST);
     }

@@ -41,7 +41,6 @@ pub fn request<T>(message: T) -> tonic::Request<T> {
 ///
 /// # Errors
 /// None; the type is tonic's.
-#[expect(clippy::result_large_err, reason = "the type that tonic wants")]
 pub fn interceptor(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
     inject(request.metadata_mut());
     Ok(request)

@@ -69,7 +69,6 @@ impl Tasks {
     }
 
     /// Starts one more. What has ended is forgotten first.
-    #[expect(clippy::disallowed_methods, reason = "the one place that may")]
     pub fn spawn(
         &mut self,
         name: &'static str,

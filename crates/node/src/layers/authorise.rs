@@ -23,7 +23,6 @@ impl<S> Authorise<S> {
         Self { inner, table }
     }
 
-    #[expect(clippy::result_large_err, reason = "gRPC's own error, made once a refused call")]
     fn check(&self, request: &Request<Body>) -> Result<(), Status> {
         let path = request.uri().path();
         let Some(caller) = request.extensions().get::<PeerIdentity>() else {

@@ -103,7 +103,6 @@ async fn accept(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "owned by the set, which the accepting task owns")]
 fn start(handshakes: &mut JoinSet<()>, handshake: impl Future<Output = ()> + Send + 'static) {
     handshakes.spawn(handshake);
 }
