@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::{Board, Client, Verdict};
+use tests::{Board, Client, Verdict, for_all};
 
 use crate::cases::{Case, Cases};
 use crate::compare::Settled;
@@ -32,21 +32,20 @@ pub fn settle(
     let paths: Vec<String> = together.iter().flat_map(|(_, case)| case.outputs.values().cloned()).collect();
     let infos = board.store().path_infos(&paths)?;
     ensure!(!infos.is_empty(), "nothing at all was built ({end}):\n{said}");
-    let mut settled = BTreeMap::new();
+    let (mut settled, mut failing) = (BTreeMap::new(), alone);
     for (name, case) in together {
         let outputs = case
             .outputs
             .iter()
             .map(|(output, path)| infos.get(path).map(|info| (output.clone(), (path.clone(), info.clone()))));
-        let ended = match outputs.collect::<Option<_>>() {
-            Some(outputs) => Settled::Built(Verdict::Built(outputs)),
-            None => Settled::Failed(failed(client, case)?),
-        };
-        settled.insert(name.clone(), ended);
+        match outputs.collect::<Option<_>>() {
+            Some(outputs) => drop(settled.insert(name.clone(), Settled::Built(Verdict::Built(outputs)))),
+            None => failing.push((name, case)),
+        }
     }
-    for (name, case) in alone {
-        settled.insert(name.clone(), Settled::Failed(failed(client, case)?));
-    }
+    let failed =
+        for_all(&failing, |(name, case)| Ok(((*name).clone(), Settled::Failed(failed(client, case)?))))?;
+    settled.extend(failed);
     Ok(settled)
 }
 

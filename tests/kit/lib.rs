@@ -12,6 +12,7 @@ mod jaeger;
 mod lab;
 mod nix_store;
 mod oracle;
+mod parallel;
 mod process;
 mod programs;
 
@@ -25,5 +26,6 @@ pub use jaeger::{Jaeger, Span};
 pub use lab::{Lab, run};
 pub use nix_store::{NixStore, PathInfo};
 pub use oracle::{Oracle, Verdict};
+pub use parallel::for_all;
 pub use process::{Finished, Process, wait_until};
 pub use programs::Programs;

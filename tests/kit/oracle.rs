@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::host::{Bind, Host, HostSpec, User};
 use crate::lab::Lab;
 use crate::nix_store::{NixStore, PathInfo};
+use crate::parallel::for_all;
 
 /// How long all builds of one question may take.
 const BUILD_LIMIT: Duration = Duration::from_secs(900);
@@ -91,23 +92,22 @@ impl Oracle {
     ) -> Result<BTreeMap<String, Verdict>> {
         self.build_together(outputs.keys().cloned().collect())?;
         let paths: Vec<String> = outputs.values().flat_map(BTreeMap::values).cloned().collect();
-        let mut infos = self.store().path_infos(&paths)?;
-        let mut verdicts = BTreeMap::new();
-        for (derivation, outputs) in outputs {
-            if !outputs.values().all(|path| infos.contains_key(path))
-                && let Some(failed) = self.failure(derivation)?
-            {
-                verdicts.insert(derivation.clone(), failed);
-                continue;
+        let infos = self.store().path_infos(&paths)?;
+        let (built, missing): (Vec<_>, Vec<_>) =
+            outputs.iter().partition(|(_, outputs)| outputs.values().all(|path| infos.contains_key(path)));
+        let mut verdicts: BTreeMap<String, Verdict> = BTreeMap::new();
+        for (derivation, outputs) in built {
+            verdicts.insert(derivation.clone(), built_verdict(outputs, &infos)?);
+        }
+        let alone = for_all(&missing, |(derivation, outputs)| {
+            if let Some(failed) = self.failure(derivation)? {
+                return Ok(((*derivation).clone(), failed));
             }
             let paths: Vec<String> = outputs.values().cloned().collect();
-            infos.extend(self.store().path_infos(&paths)?);
-            let built = outputs
-                .iter()
-                .map(|(name, path)| infos.get(path).map(|info| (name.clone(), (path.clone(), info.clone()))));
-            let built = built.collect::<Option<_>>().with_context(|| format!("outputs of {derivation}"))?;
-            verdicts.insert(derivation.clone(), Verdict::Built(built));
-        }
+            let verdict = built_verdict(outputs, &self.store().path_infos(&paths)?);
+            Ok(((*derivation).clone(), verdict.with_context(|| format!("outputs of {derivation}"))?))
+        })?;
+        verdicts.extend(alone);
         Ok(verdicts)
     }
 
@@ -146,4 +146,13 @@ impl Oracle {
         let exit_code = finished.status.code().context("nix-store was killed")?;
         Ok((exit_code != 0).then_some(Verdict::Failed { exit_code, text: finished.stderr }))
     }
+}
+
+fn built_verdict(outputs: &BTreeMap<String, String>, infos: &BTreeMap<String, PathInfo>) -> Result<Verdict> {
+    let mut built = BTreeMap::new();
+    for (name, path) in outputs {
+        let info = infos.get(path).with_context(|| format!("{path} is not valid"))?;
+        built.insert(name.clone(), (path.clone(), info.clone()));
+    }
+    Ok(Verdict::Built(built))
 }

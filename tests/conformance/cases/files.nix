@@ -50,7 +50,7 @@ l: with l; {
   madeTwice = shell "echo x > $out; rm $out; mkdir $out; rmdir $out; echo y > $out" { };
   copiedInput = shell "cp -a ${tree} $out; chmod -R u+w $out; stat -c '%a %u:%g %n' $out/share/text > $out/seen; rm $out/share/greeting" { };
   copiedWithLinks = shell "cp -rL ${tree} $out" { };
-  unpacked = shell "mkdir /build/o; tar -c -C ${tree} . | tar -x --no-same-permissions -C /build/o; mv /build/o $out" { };
+  unpacked = shell "mkdir /build/o; cp -r ${tree} /build/t; chmod -R u+w /build/t; tar -c -C /build/t . | tar -x -C /build/o; mv /build/o $out" { };
   linkedTree = shell "mkdir $out; ln -s ${tree}/* $out/" { };
   besides = shell "echo x > $out; echo y > $out.tmp; mkdir /nix/store/other; echo z > /nix/store/other/z" { };
 }

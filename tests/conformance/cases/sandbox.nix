@@ -73,7 +73,7 @@ l: with l; {
   ] { };
   writing = steps [
     "touch /new" "mkdir /usr" "touch /etc/new" "echo x >> /etc/passwd" "rm /etc/hosts" "touch /dev/x" "touch /nix/x" "mkdir /nix/var"
-    "touch /proc/x" "touch /tmp/x" "touch /build/x" "touch /dev/shm/x" "mkdir /nix/store/x" "rm -r /nix/store/x" "rmdir /tmp" "rm -rf /build"
+    "touch /proc/x" "touch /tmp/x" "touch /build/x" "touch /dev/shm/x" "mkdir /nix/store/x" "rm -r /nix/store/x" "rmdir /tmp" "rmdir /build"
     "echo 1 > /proc/sys/kernel/hostname" "echo 0 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj" "chmod 700 /nix/store" "chmod 777 /"
   ] { };
   changingInputs = steps [
