@@ -2,9 +2,14 @@
 pub mod binfmt;
 mod bytes;
 mod check;
+mod failure;
+mod init;
 pub mod interpreter;
 pub mod plan;
 pub mod probe;
 pub mod protocol;
+pub mod run;
+pub mod seccomp;
 pub mod spec;
 pub mod subordinate;
+mod sys;
