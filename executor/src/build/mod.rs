@@ -1,0 +1,15 @@
+//! One build: inputs, sandbox, outputs, in this order; each step's trouble becomes an outcome.
+
+pub mod directory;
+pub mod failure;
+pub mod inputs;
+pub mod jail;
+pub mod log;
+pub mod outputs;
+pub mod prepare;
+pub mod process;
+pub mod run;
+pub mod verdict;
+mod worker;
+
+pub use worker::{Settings, Worker};

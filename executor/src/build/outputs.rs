@@ -1,0 +1,189 @@
+//! What a build left: each output checked, made canonical, hashed and scanned in one pass over its NAR.
+use crate::tree::{self, TreeError};
+use model::{FailureClass, StorePath};
+use nix_formats::hash::{Hash, HashAlgorithm, Hasher};
+use nix_formats::references::Scanner;
+use nix_formats::store_path::{StoreDir, StorePath as BaseName};
+use sha2::{Digest, Sha256};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why outputs were not taken.
+#[derive(Debug, Error)]
+pub enum OutputsError {
+    /// The build did not make it.
+    #[error("builder for '{derivation}' failed to produce output path for output '{output}' at \"{path}\"")]
+    Missing {
+        /// The derivation.
+        derivation: StorePath,
+        /// The output's name.
+        output: String,
+        /// Where it should be.
+        path: StorePath,
+    },
+    /// Its tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A flat fixed output that is no plain file.
+    #[error(
+        "output path '{0}' should be a non-executable regular file since recursive hashing is not enabled \
+         (one of outputHashMode={{flat,text}} is true)"
+    )]
+    NotFlat(StorePath),
+    /// The executor's own disk.
+    #[error("cannot read output '{path}'")]
+    Read {
+        /// The output.
+        path: StorePath,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A rule about the outputs is broken; the text is Nix's.
+    #[error("{0}")]
+    Rejected(String),
+    /// An output does not fit into the executor's store.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
+
+impl OutputsError {
+    /// How the failure is classed.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Missing { .. } | Self::NotFlat(_) | Self::Rejected(_) => FailureClass::OutputRejected,
+            Self::Tree(error) if error.is_rejection() => FailureClass::OutputRejected,
+            Self::Tree(error) | Self::Store(crate::store::StoreError::Tree { source: error, .. })
+                if error.is_out_of_disk() =>
+            {
+                FailureClass::OutOfDisk
+            }
+            _ => FailureClass::Infrastructure,
+        }
+    }
+}
+
+/// An output that a derivation promises.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// Its name.
+    pub name: String,
+    /// Its store path.
+    pub path: StorePath,
+    /// The hash that it must have, if it is fixed.
+    pub fixed: Option<Fixed>,
+    /// Whether its references are not looked for (`unsafeDiscardReferences`).
+    pub discard_references: bool,
+}
+
+/// The promise of a fixed output.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fixed {
+    /// Of the NAR, rather than of the file's bytes.
+    pub is_recursive: bool,
+    /// What the derivation says.
+    pub hash: Hash,
+}
+
+/// An output as it is on disk, canonical.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// What was promised.
+    pub expected: Expected,
+    /// Where it is.
+    pub tree: PathBuf,
+    /// SHA-256 of its NAR.
+    pub nar_sha256: [u8; 32],
+    /// Size of its NAR in bytes.
+    pub nar_size: u64,
+    /// Candidates found in it, sorted.
+    pub references: Vec<StorePath>,
+    /// Its hash by the promised method and algorithm, if it is fixed.
+    pub fixed_hash: Option<Hash>,
+}
+
+/// Checks, canonicalises, hashes and scans all outputs, which lie below `store_directory`.
+///
+/// `candidates` are the paths that can become references: the input closure and the outputs themselves.
+///
+/// # Errors
+/// The first output that is missing or refused.
+pub fn examine(
+    derivation: &StorePath,
+    outputs: &[Expected],
+    candidates: &[BaseName],
+    store_directory: &Path,
+    owner: u32,
+) -> Result<Vec<Examined>, OutputsError> {
+    let mut examined = Vec::with_capacity(outputs.len());
+    for expected in outputs {
+        let tree = store_directory.join(crate::store::base_name(&expected.path));
+        if std::fs::symlink_metadata(&tree).is_err() {
+            return Err(OutputsError::Missing {
+                derivation: derivation.clone(),
+                output: expected.name.clone(),
+                path: expected.path.clone(),
+            });
+        }
+        tree::check_top_level(&tree, &expected.name, owner)?;
+        // Before its mode is made canonical: what may execute stays visible either way.
+        tree::canonicalise(&tree, owner)?;
+        examined.push(examine_one(expected, tree, candidates)?);
+    }
+    Ok(examined)
+}
+
+fn examine_one(
+    expected: &Expected,
+    tree: PathBuf,
+    candidates: &[BaseName],
+) -> Result<Examined, OutputsError> {
+    let recursive_algorithm = match &expected.fixed {
+        Some(fixed) if fixed.is_recursive => Some(fixed.hash.algorithm),
+        _ => None,
+    };
+    let mut sha256 = Sha256::new();
+    // The NAR's own SHA-256 serves for a recursive one.
+    let mut other = recursive_algorithm.filter(|kind| *kind != HashAlgorithm::Sha256).map(Hasher::new);
+    let mut scanner = (!expected.discard_references).then(|| Scanner::new(candidates.iter().cloned()));
+    let nar_size = tree::dump(&tree, &mut |chunk| {
+        sha256.update(chunk);
+        if let Some(other) = &mut other {
+            other.update(chunk);
+        }
+        if let Some(scanner) = &mut scanner {
+            scanner.push(chunk);
+        }
+        Ok(())
+    })?;
+    let nar_sha256: [u8; 32] = sha256.finalize().into();
+    let fixed_hash = match (&expected.fixed, recursive_algorithm) {
+        (None, _) => None,
+        (Some(_), Some(HashAlgorithm::Sha256)) => Hash::new(HashAlgorithm::Sha256, &nar_sha256),
+        (Some(_), Some(_)) => other.map(Hasher::finish),
+        (Some(fixed), None) => Some(flat_hash(&tree, &expected.path, fixed.hash.algorithm)?),
+    };
+    let found = scanner.map(Scanner::finish).unwrap_or_default();
+    let full_path = |path: &BaseName| StorePath::from_validated(&StoreDir::default().display(path));
+    let references = found.iter().map(full_path).collect();
+    Ok(Examined { expected: expected.clone(), tree, nar_sha256, nar_size, references, fixed_hash })
+}
+
+fn flat_hash(tree: &Path, path: &StorePath, algorithm: HashAlgorithm) -> Result<Hash, OutputsError> {
+    let read_error = |source| OutputsError::Read { path: path.clone(), source };
+    let status = std::fs::symlink_metadata(tree).map_err(read_error)?;
+    if !status.is_file() || status.permissions().mode() & 0o100 != 0 {
+        return Err(OutputsError::NotFlat(path.clone()));
+    }
+    let mut file = File::open(tree).map_err(read_error)?;
+    let mut hasher = Hasher::new(algorithm);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer).map_err(read_error)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}

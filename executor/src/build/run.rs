@@ -1,0 +1,310 @@
+//! Runs one sandbox through the launcher: feeds it the Spec, follows its log and its end, and ends it when asked or
+//! when a limit is passed.
+use super::log::{Piece, Splitter};
+use crate::lease::Limits;
+use sandbox::protocol::{self, Cause, EVENT_BYTES_MAX, End, Event, Finished, ProtocolError};
+use sandbox::spec::Request;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Bytes of log read at once.
+const LOG_READ_BYTES: usize = 16 << 10;
+/// How long the launcher may take to end a sandbox and hand its files back.
+const KILL_WAIT: Duration = Duration::from_secs(60);
+/// A time that does not come.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// How a builder ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// By itself.
+    Exited(i32),
+    /// By a signal.
+    Signalled(i32),
+    /// Killed: it wrote nothing for too long.
+    SilentTooLong {
+        /// The limit.
+        limit_s: u64,
+    },
+    /// Killed: it took too long.
+    TimedOut {
+        /// The limit.
+        limit_s: u64,
+    },
+    /// Killed: it wrote too much.
+    LogTooLong {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// Killed: nobody wants it.
+    Cancelled,
+}
+
+/// Why there was no build to speak of: this executor's own trouble.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The launcher cannot be started.
+    #[error("cannot start the launcher '{path}'", path = path.display())]
+    Start {
+        /// The launcher.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It cannot be spoken with.
+    #[error("cannot speak with the launcher")]
+    Protocol(#[from] ProtocolError),
+    /// Its pipes broke.
+    #[error("the pipes of the launcher broke")]
+    Pipe(#[source] std::io::Error),
+    /// It could not make the sandbox.
+    #[error("cannot {step} '{path}' for the sandbox: {message}")]
+    Sandbox {
+        /// What was attempted.
+        step: String,
+        /// On what.
+        path: String,
+        /// What happened.
+        message: String,
+    },
+    /// It ended without a word.
+    #[error("the launcher ended without saying how the build ended ({status}){words}")]
+    Silent {
+        /// Its own end.
+        status: String,
+        /// What it wrote instead of events.
+        words: String,
+    },
+}
+
+/// What ran.
+#[derive(Debug)]
+pub struct Run {
+    /// How it ended.
+    pub ended: Ended,
+    /// What it used; `None` when the launcher was killed too.
+    pub finished: Option<Finished>,
+    /// An object in an output that the build's user does not own: the output's host path and the path in it.
+    pub foreign: Option<(String, String)>,
+}
+
+/// Takes the log. Waiting here holds the build up: that is the back-pressure.
+pub trait LogSink {
+    /// The next piece.
+    fn piece(&mut self, piece: Piece) -> impl Future<Output = ()> + Send;
+}
+
+/// Starts the launcher with a request and follows it to its end.
+///
+/// # Errors
+/// This executor's own trouble; what a build does is in the result.
+pub async fn run(
+    launcher: &Path,
+    request: &Request,
+    limits: Limits,
+    cancel: &CancellationToken,
+    log: &mut impl LogSink,
+) -> Result<Run, RunError> {
+    let request = protocol::encode_request(request)?;
+    let mut child = Command::new(launcher)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| RunError::Start { path: launcher.to_owned(), source })?;
+    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
+        return Err(RunError::Pipe(std::io::ErrorKind::BrokenPipe.into()));
+    };
+    let mut following = Following {
+        stdin: Some(stdin),
+        log_bytes: 0,
+        splitter: Splitter::default(),
+        stopped: None,
+        limits,
+        started: Instant::now(),
+        last_output: Instant::now(),
+        give_up: None,
+    };
+    // A launcher that dies early breaks the pipe; its events say more than that.
+    if let Some(stdin) = &mut following.stdin {
+        let _ = stdin.write_all(&request).await;
+    }
+    drop(request);
+    let mut events = Events::default();
+    following.follow(stdout, stderr, cancel, log, &mut events).await?;
+    let gave_up = following.give_up.is_some_and(|time| time <= Instant::now());
+    let status = end(&mut child, gave_up).await?;
+    events.judge(following.stopped, status)
+}
+
+/// Waits for the launcher's own end.
+async fn end(child: &mut Child, gave_up: bool) -> Result<std::process::ExitStatus, RunError> {
+    if !gave_up && let Ok(status) = tokio::time::timeout(KILL_WAIT, child.wait()).await {
+        return status.map_err(RunError::Pipe);
+    }
+    child.kill().await.map_err(RunError::Pipe)?;
+    child.wait().await.map_err(RunError::Pipe)
+}
+
+struct Following {
+    /// Open as long as the sandbox may run.
+    stdin: Option<ChildStdin>,
+    log_bytes: u64,
+    splitter: Splitter,
+    stopped: Option<Ended>,
+    limits: Limits,
+    started: Instant,
+    last_output: Instant,
+    /// When a launcher that was told to stop is killed.
+    give_up: Option<Instant>,
+}
+
+impl Following {
+    async fn follow(
+        &mut self,
+        mut stdout: ChildStdout,
+        stderr: ChildStderr,
+        cancel: &CancellationToken,
+        log: &mut impl LogSink,
+        events: &mut Events,
+    ) -> Result<(), RunError> {
+        let mut lines = BufReader::new(stderr);
+        let mut line = Vec::new();
+        let mut buffer = vec![0; LOG_READ_BYTES];
+        let (mut log_open, mut events_open) = (true, true);
+        while log_open || events_open {
+            tokio::select! {
+                count = stdout.read(&mut buffer), if log_open => match count.map_err(RunError::Pipe)? {
+                    0 => log_open = false,
+                    count => self.output(&buffer[..count], log).await,
+                },
+                read = read_line(&mut lines, &mut line), if events_open => {
+                    events_open = read.map_err(RunError::Pipe)?;
+                    if events_open {
+                        events.take(&line);
+                        line.clear();
+                    }
+                },
+                () = cancel.cancelled(), if self.stopped.is_none() => self.stop(Ended::Cancelled),
+                () = tokio::time::sleep_until(self.next_limit()) => {
+                    if self.give_up.is_some() {
+                        break;
+                    }
+                    self.limit_passed();
+                },
+            }
+        }
+        for piece in self.splitter.finish() {
+            log.piece(piece).await;
+        }
+        Ok(())
+    }
+
+    async fn output(&mut self, bytes: &[u8], log: &mut impl LogSink) {
+        if self.stopped.is_some() {
+            return;
+        }
+        self.log_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if let Some(limit_bytes) = self.limits.log_bytes_max.filter(|limit| self.log_bytes > *limit) {
+            return self.stop(Ended::LogTooLong { limit_bytes });
+        }
+        for piece in self.splitter.push(bytes) {
+            log.piece(piece).await;
+        }
+        // After the sink took it: the time that we were waiting for others is not the build's silence.
+        self.last_output = Instant::now();
+    }
+
+    /// Closes the launcher's stdin, which kills the sandbox.
+    fn stop(&mut self, ended: Ended) {
+        self.stopped = Some(ended);
+        self.stdin = None;
+        self.give_up = Some(Instant::now() + KILL_WAIT);
+    }
+
+    fn next_limit(&self) -> Instant {
+        let after = |start: Instant, limit: Option<u64>| {
+            limit.and_then(|limit| start.checked_add(Duration::from_secs(limit)))
+        };
+        let silence = after(self.last_output, self.limits.max_silent_s);
+        let total = after(self.started, self.limits.timeout_s);
+        let limits = silence.into_iter().chain(total).min();
+        self.give_up.or(limits).unwrap_or_else(|| Instant::now() + NEVER)
+    }
+
+    fn limit_passed(&mut self) {
+        let passed =
+            |start: Instant, limit: Option<u64>| limit.filter(|limit| start.elapsed().as_secs() >= *limit);
+        if let Some(limit_s) = passed(self.last_output, self.limits.max_silent_s) {
+            self.stop(Ended::SilentTooLong { limit_s });
+        } else if let Some(limit_s) = passed(self.started, self.limits.timeout_s) {
+            self.stop(Ended::TimedOut { limit_s });
+        }
+    }
+}
+
+/// Reads one line of bounded length; says whether there was one.
+async fn read_line(lines: &mut BufReader<ChildStderr>, line: &mut Vec<u8>) -> std::io::Result<bool> {
+    // Cancel-safe: what was read so far stays in `line`.
+    let room = (EVENT_BYTES_MAX + 1).saturating_sub(line.len());
+    let mut bounded = lines.take(u64::try_from(room).unwrap_or(0));
+    bounded.read_until(b'\n', line).await?;
+    Ok(!line.is_empty())
+}
+
+/// What the launcher said.
+#[derive(Default)]
+struct Events {
+    finished: Option<Finished>,
+    reclaimed: bool,
+    failed: Option<RunError>,
+    foreign: Option<(String, String)>,
+    /// Lines that are no events: a panic, a dynamic linker's complaint.
+    words: String,
+}
+
+impl Events {
+    fn take(&mut self, line: &[u8]) {
+        match protocol::parse_event(line) {
+            Ok(Event::Started { pid, setup_microseconds }) => {
+                tracing::debug!(pid, setup_microseconds, "the sandbox runs");
+            }
+            Ok(Event::ForeignOwner { tree, path }) => self.foreign = Some((tree, path)),
+            Ok(Event::Reclaimed) => self.reclaimed = true,
+            Ok(Event::Finished(finished)) => self.finished = Some(finished),
+            Ok(Event::Failed { step, path, message }) => {
+                self.failed = Some(RunError::Sandbox { step, path, message });
+            }
+            Err(_) if self.words.len() < 4096 => {
+                self.words.push_str(if self.words.is_empty() { ": " } else { "; " });
+                self.words.push_str(String::from_utf8_lossy(&line[..line.len().min(1024)]).trim());
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn judge(self, stopped: Option<Ended>, status: std::process::ExitStatus) -> Result<Run, RunError> {
+        let Self { finished, reclaimed, failed, foreign, words } = self;
+        let ended = match (stopped, &finished, failed) {
+            (Some(ended), _, _) => ended,
+            (None, _, Some(failed)) => return Err(failed),
+            (None, Some(Finished { end: End::Exit(status), cause: Cause::Itself, .. }), None) => {
+                Ended::Exited(*status)
+            }
+            (None, Some(Finished { end: End::Signal(signal), .. }), None) => Ended::Signalled(*signal),
+            // It closed its log: Nix kills it.
+            (None, Some(_), None) => Ended::Signalled(9),
+            (None, None, None) if reclaimed => Ended::Exited(0),
+            (None, None, None) => return Err(RunError::Silent { status: status.to_string(), words }),
+        };
+        Ok(Run { ended, finished, foreign })
+    }
+}

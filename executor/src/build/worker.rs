@@ -1,0 +1,311 @@
+//! Takes a lease from its inputs to its outputs.
+use super::directory::Directory;
+use super::failure::{self, failure};
+use super::inputs::{Inputs, InputsError};
+use super::jail::{self, InputKind, Jail, JailInput};
+use super::log::Piece;
+use super::outputs::{self, Examined, OutputsError};
+use super::prepare::{Prepared, prepare};
+use super::process;
+use super::run::{self, LogSink, Run};
+use super::verdict;
+use crate::blocking::blocking;
+use crate::config::SandboxPath;
+use crate::lease::{Lease, LeaseKey, Limits, Times};
+use crate::session::desk::Builder;
+use crate::session::uplink::Uplink;
+use crate::slots::Slots;
+use crate::store::{Store, base_name};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use model::{BuiltOutput, ContentId, Failure, FailureClass, Outcome, Platform};
+use node::exit::chain;
+use sandbox::binfmt::Rule;
+use sandbox::spec::Request;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+/// What is the same for all builds.
+#[derive(Debug)]
+pub struct Settings {
+    /// The launcher.
+    pub launcher: PathBuf,
+    /// Each build has a directory below it; on the store's file system.
+    pub builds_directory: PathBuf,
+    /// `NIX_BUILD_CORES`.
+    pub cores: u32,
+    /// Limits beside those of the lease.
+    pub limits: Limits,
+    /// Host files that every build sees.
+    pub sandbox_paths: Vec<SandboxPath>,
+    /// Size of `/dev/shm`.
+    pub dev_shm_size: String,
+    /// Whether `/dev/kvm` is offered.
+    pub has_kvm: bool,
+    /// Certificate authorities of the host, for builds with network.
+    pub certificates: Option<PathBuf>,
+    /// Interpreters for emulated builds.
+    pub interpreters: Vec<Rule>,
+    /// What was proven: leases for anything else are refused.
+    pub platforms: Vec<Platform>,
+    /// The executor's own user.
+    pub user_id: u32,
+}
+
+/// Builds leases.
+#[derive(Debug)]
+pub struct Worker {
+    settings: Settings,
+    store: Arc<Store>,
+    inputs: Inputs,
+    slots: Slots,
+}
+
+impl Worker {
+    /// A worker over a store.
+    pub fn new(settings: Settings, store: Arc<Store>, inputs: Inputs, slots: Slots) -> Self {
+        Self { settings, store, inputs, slots }
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        lease: Lease,
+        uplink: Arc<Uplink>,
+        cancel: CancellationToken,
+        times: &mut Times,
+    ) -> Result<Vec<BuiltOutput>, Failure> {
+        let prepared = self.admit(&lease)?;
+        if let Some(held) = self.held(&lease, &prepared) {
+            return Ok(held);
+        }
+        let start = Instant::now();
+        let span = tracing::info_span!("inputs", paths = lease.inputs.len());
+        let fetched = tokio::select! {
+            fetched = self.inputs.ensure(&lease.inputs).instrument(span) => fetched,
+            () = cancel.cancelled() => return Err(cancelled()),
+        };
+        times.input_bytes_fetched = fetched.map_err(of_inputs)?;
+        times.inputs_ms = milliseconds(start);
+        let taken = tokio::select! {
+            taken = self.slots.take() => taken,
+            () = cancel.cancelled() => return Err(cancelled()),
+        };
+        let taken =
+            taken.ok_or_else(|| failure(FailureClass::Infrastructure, "this executor has no slots"))?;
+        let directory = Directory::make(&self.settings.builds_directory, taken.slot, lease.key).await?;
+        let result = self.in_directory(&lease, &prepared, &directory, &uplink, &cancel, times).await;
+        directory.clean_up(self.settings.launcher.clone(), taken);
+        result
+    }
+
+    fn admit(&self, lease: &Lease) -> Result<Prepared, Failure> {
+        if !self.settings.platforms.contains(&lease.platform) {
+            let message = format!("platform '{}' is not offered by this executor", lease.platform);
+            return Err(failure(FailureClass::Infrastructure, message));
+        }
+        prepare(lease)
+    }
+
+    /// All outputs, when an earlier build left them here.
+    fn held(&self, lease: &Lease, prepared: &Prepared) -> Option<Vec<BuiltOutput>> {
+        let held = |expected: &outputs::Expected| {
+            let id = ContentId { domain: lease.derivation.domain.clone(), path: expected.path.clone() };
+            let facts = self.store.get(&id)?.as_ref().clone();
+            Some(BuiltOutput { name: expected.name.clone(), path: id.path, facts })
+        };
+        prepared.outputs.iter().map(held).collect()
+    }
+
+    async fn in_directory(
+        &self,
+        lease: &Lease,
+        prepared: &Prepared,
+        directory: &Directory,
+        uplink: &Uplink,
+        cancel: &CancellationToken,
+        times: &mut Times,
+    ) -> Result<Vec<BuiltOutput>, Failure> {
+        let start = Instant::now();
+        let span = tracing::info_span!("sandbox", slot = directory.slot.number);
+        let run = self.sandbox(lease, prepared, directory, uplink, cancel).instrument(span).await?;
+        times.build_ms = milliseconds(start);
+        let paths: Vec<_> = prepared.outputs.iter().map(|output| output.path.clone()).collect();
+        let free_bytes = self.store.free_disk_bytes();
+        if let Some(failed) = failure::of_end(&lease.derivation.path, &paths, &run.ended, free_bytes) {
+            return Err(failed);
+        }
+        if let Some((tree, path)) = run.foreign {
+            let message = format!("invalid ownership on file '{}'", Path::new(&tree).join(path).display());
+            return Err(failure(FailureClass::OutputRejected, message));
+        }
+        let start = Instant::now();
+        let span = tracing::info_span!("outputs", outputs = paths.len());
+        let built = self.take_outputs(lease, prepared, directory).instrument(span).await;
+        times.outputs_ms = milliseconds(start);
+        built.map_err(|error| failure(error.class(), chain(&error)))
+    }
+
+    async fn sandbox(
+        &self,
+        lease: &Lease,
+        prepared: &Prepared,
+        directory: &Directory,
+        uplink: &Uplink,
+        cancel: &CancellationToken,
+    ) -> Result<Run, Failure> {
+        let process = process::process(lease, prepared, self.settings.cores, &self.store)?;
+        let is_emulated = matches!(lease.platform, Platform::Emulated(_));
+        let request = Request::Run(Box::new(jail::spec(Jail {
+            root: &directory.root,
+            scratch: &directory.scratch,
+            command: process.command,
+            build_files: process.files,
+            inputs: self.jail_inputs(lease)?,
+            outputs: prepared.outputs.iter().map(|output| base_name(&output.path).to_owned()).collect(),
+            has_network: prepared.is_fixed,
+            system: &prepared.derivation.system,
+            host_ids: directory.slot.ids,
+            is_emulated,
+            interpreters: if is_emulated { self.settings.interpreters.clone() } else { Vec::new() },
+            sandbox_paths: &self.settings.sandbox_paths,
+            dev_shm_size: &self.settings.dev_shm_size,
+            has_kvm: self.settings.has_kvm,
+            certificates: self.settings.certificates.as_deref(),
+        })));
+        let limits = lease.limits.stricter(self.settings.limits);
+        let mut log = ToUplink { uplink, key: lease.key };
+        let run = run::run(&self.settings.launcher, &request, limits, cancel, &mut log).await;
+        let run = run.map_err(|error| failure(FailureClass::Infrastructure, chain(&error)))?;
+        if let Some(used) = &run.finished {
+            tracing::info!(
+                derivation = %lease.derivation.path,
+                ended = ?run.ended,
+                user_ms = used.user_microseconds / 1000,
+                system_ms = used.system_microseconds / 1000,
+                resident_bytes_max = used.resident_bytes_max,
+                "the builder ended"
+            );
+        }
+        Ok(run)
+    }
+
+    fn jail_inputs(&self, lease: &Lease) -> Result<Vec<JailInput>, Failure> {
+        let input = |input: &crate::lease::Input| {
+            let source = self.store.tree(&input.id);
+            let status = std::fs::symlink_metadata(&source)?;
+            let kind = if status.is_symlink() {
+                InputKind::Symlink { target: std::fs::read_link(&source)?.into_os_string().into_vec() }
+            } else {
+                InputKind::Mounted
+            };
+            Ok(JailInput { base_name: base_name(&input.id.path).to_owned(), source, kind })
+        };
+        let inputs: io::Result<Vec<_>> = lease.inputs.iter().map(input).collect();
+        inputs
+            .map_err(|error| failure(FailureClass::Infrastructure, format!("cannot read an input: {error}")))
+    }
+
+    /// Examines the outputs, checks what the derivation promises, and moves them into the store.
+    async fn take_outputs(
+        &self,
+        lease: &Lease,
+        prepared: &Prepared,
+        directory: &Directory,
+    ) -> Result<Vec<BuiltOutput>, OutputsError> {
+        let derivation = lease.derivation.path.clone();
+        let (expected, candidates) = (prepared.outputs.clone(), prepared.candidates.clone());
+        let store_directory = directory.root.join("nix/store");
+        let owner = self.settings.user_id;
+        let examined = blocking({
+            let derivation = derivation.clone();
+            move || outputs::examine(&derivation, &expected, &candidates, &store_directory, owner)
+        })
+        .await?;
+        let ordered = verdict::in_order(&derivation, examined).map_err(OutputsError::Rejected)?;
+        for output in &ordered {
+            verdict::check_fixed(&derivation, output).map_err(OutputsError::Rejected)?;
+        }
+        process::check_outputs(lease, prepared, &ordered).map_err(OutputsError::Rejected)?;
+        let (store, domain) = (self.store.clone(), lease.derivation.domain.clone());
+        blocking(move || {
+            let adopt = |output: &Examined| {
+                let id = ContentId { domain: domain.clone(), path: output.expected.path.clone() };
+                let facts = store.adopt(&id, verdict::facts(&derivation, output), &output.tree)?;
+                Ok(BuiltOutput {
+                    name: output.expected.name.clone(),
+                    path: id.path,
+                    facts: facts.as_ref().clone(),
+                })
+            };
+            ordered.iter().map(adopt).collect()
+        })
+        .await
+    }
+}
+
+impl Builder for Worker {
+    fn build(
+        self: Arc<Self>,
+        lease: Lease,
+        uplink: Arc<Uplink>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, (Outcome, Times)> {
+        let span = tracing::info_span!(
+            "build",
+            derivation = %lease.derivation.path,
+            lease = %lease.key,
+            platform = %lease.platform,
+        );
+        node::propagate::set_parent(&span, &lease.trace_context);
+        async move {
+            let mut times = Times::default();
+            let outcome = match self.run(lease, uplink, cancel, &mut times).await {
+                Ok(outputs) => Outcome::Built(outputs),
+                Err(failed) => {
+                    tracing::warn!(class = ?failed.class, message = failed.message, "not built");
+                    Outcome::Failed(failed)
+                }
+            };
+            (outcome, times)
+        }
+        .instrument(span)
+        .boxed()
+    }
+}
+
+fn cancelled() -> Failure {
+    failure(FailureClass::Cancelled, "the build was cancelled")
+}
+
+fn of_inputs(error: InputsError) -> Failure {
+    let (class, missing) = match &error {
+        InputsError::Missing { path, .. } => (FailureClass::InputMissing, vec![path.clone()]),
+        InputsError::OutOfDisk { .. } => (FailureClass::OutOfDisk, Vec::new()),
+        InputsError::Store { .. } => (FailureClass::Infrastructure, Vec::new()),
+    };
+    Failure { missing_inputs: missing, ..failure(class, chain(&error)) }
+}
+
+fn milliseconds(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Sends a build's log to the coordinator.
+struct ToUplink<'a> {
+    uplink: &'a Uplink,
+    key: LeaseKey,
+}
+
+impl LogSink for ToUplink<'_> {
+    async fn piece(&mut self, piece: Piece) {
+        match piece {
+            Piece::Text(text) => self.uplink.progress(self.key, None, &text).await,
+            Piece::Phase(phase) => self.uplink.progress(self.key, Some(phase), &[]).await,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A lease and what ends it, in the executor's own words.
+use model::{ContentId, Epoch, LeaseId, Outcome, PathFacts, Platform};
+use std::collections::HashMap;
+
+/// Names one lease.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LeaseKey {
+    /// The lease.
+    pub id: LeaseId,
+    /// Its place among the leases of its task.
+    pub epoch: Epoch,
+}
+
+impl std::fmt::Display for LeaseKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.id.0, self.epoch.0)
+    }
+}
+
+/// Permission to run one task once, with all that it takes.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Its name.
+    pub key: LeaseKey,
+    /// The derivation's path, in the trust domain of everything the build makes.
+    pub derivation: ContentId,
+    /// The derivation, as ATerm.
+    pub derivation_text: Vec<u8>,
+    /// The platform that it is to run on.
+    pub platform: Platform,
+    /// The whole closure of the inputs, dependencies first.
+    pub inputs: Vec<Input>,
+    /// W3C trace context: `traceparent`, `tracestate`.
+    pub trace_context: HashMap<String, String>,
+    /// Limits of the run.
+    pub limits: Limits,
+}
+
+impl Lease {
+    /// What it is for.
+    pub fn subject(&self) -> Subject {
+        Subject { derivation: self.derivation.clone(), platform: Some(self.platform.clone()) }
+    }
+}
+
+/// One path of the input closure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Input {
+    /// The path, in the domain that vouches for it.
+    pub id: ContentId,
+    /// What its bytes must be.
+    pub facts: PathFacts,
+    /// Where its bytes are, best first.
+    pub sources: Vec<Source>,
+}
+
+/// Where the bytes of a path are.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Source {
+    /// Another executor.
+    Executor {
+        /// `host:port` of its data listener.
+        address: String,
+        /// The name that its certificate must carry.
+        name: String,
+    },
+    /// The coordinator's content store.
+    ContentStore,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Executor { address, name } => write!(f, "executor {name} at {address}"),
+            Self::ContentStore => f.write_str("the coordinator's content store"),
+        }
+    }
+}
+
+/// Limits of one build; `None` means none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Seconds from start to end.
+    pub timeout_s: Option<u64>,
+    /// Seconds without output.
+    pub max_silent_s: Option<u64>,
+    /// Bytes of log.
+    pub log_bytes_max: Option<u64>,
+}
+
+impl Limits {
+    /// The stricter of both, for each limit.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        Self {
+            timeout_s: least(self.timeout_s, other.timeout_s),
+            max_silent_s: least(self.max_silent_s, other.max_silent_s),
+            log_bytes_max: least(self.log_bytes_max, other.log_bytes_max),
+        }
+    }
+}
+
+/// Milliseconds of each step of a build.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Times {
+    /// Until all inputs were here.
+    pub inputs_ms: u64,
+    /// In the sandbox.
+    pub build_ms: u64,
+    /// Checking, hashing and keeping the outputs.
+    pub outputs_ms: u64,
+    /// Bytes of inputs that had to be fetched.
+    pub input_bytes_fetched: u64,
+}
+
+/// What a lease is for: a coordinator that restarted knows only what it is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subject {
+    /// The derivation.
+    pub derivation: ContentId,
+    /// How it runs; unknown of a lease that could not be read.
+    pub platform: Option<Platform>,
+}
+
+/// How a lease ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Which.
+    pub key: LeaseKey,
+    /// Of what.
+    pub subject: Subject,
+    /// Outputs or failure.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub times: Times,
+}

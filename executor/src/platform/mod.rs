@@ -1,0 +1,128 @@
+//! What this executor offers: only platforms on which a program has just run in its own sandbox.
+
+mod program;
+mod qemu;
+mod self_test;
+
+pub use qemu::{Emulator, self_contained_file};
+
+use crate::config::{Config, Emulation};
+use model::{Capability, Offer, Platform, System, Withheld};
+use program::Architecture;
+use sandbox::binfmt::Rule;
+use sandbox::spec::Ids;
+use self_test::SelfTest;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What was proven, and how to run on it.
+#[derive(Clone, Debug, Default)]
+pub struct Proven {
+    /// For the coordinator and for people.
+    pub capability: Capability,
+    /// Interpreters of all emulated systems: a private binfmt_misc hides the host's, so a build gets all of them.
+    pub interpreters: Vec<Rule>,
+}
+
+/// Proves each platform that the configuration asks for; `ids` are the first slot's, or the reason why there are none.
+pub async fn prove(config: &Config, ids: Result<Ids, String>, directory: &Path) -> Proven {
+    let mut proven = Proven::default();
+    proven.capability.features = features(&config.features);
+    proven.capability.slots = config.slot_count();
+    let test =
+        ids.map(|ids| SelfTest { launcher: config.launcher_path(), directory: directory.to_owned(), ids });
+    own_system(config, &test, &mut proven.capability).await;
+    if config.platforms.emulated {
+        for (system, emulation) in &config.emulation {
+            emulated(config, &test, system, emulation, &mut proven).await;
+        }
+    }
+    proven
+}
+
+/// Configured features; those that need a device only if it is usable.
+fn features(configured: &[String]) -> Vec<Arc<str>> {
+    let kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+    let offered = configured.iter().filter(|feature| *feature != "kvm" || kvm);
+    let mut features: Vec<Arc<str>> = offered.map(|feature| Arc::from(feature.as_str())).collect();
+    features.sort_unstable();
+    features.dedup();
+    features
+}
+
+async fn own_system(config: &Config, test: &Result<SelfTest, String>, capability: &mut Capability) {
+    let Some(architecture) = Architecture::own() else { return };
+    let system = System(architecture.system().into());
+    let result = match test {
+        Ok(test) => test.run(architecture, &[]).await.map(drop),
+        Err(reason) => Err(reason.clone()),
+    };
+    let kernel = kernel_release();
+    let platforms = [
+        (config.platforms.native, Platform::Native(system.clone()), format!("directly on Linux {kernel}")),
+        (
+            config.platforms.cross,
+            Platform::Cross { build: system.clone() },
+            format!("on {system}, Linux {kernel}"),
+        ),
+    ];
+    for (wanted, platform, detail) in platforms {
+        match &result {
+            _ if !wanted => {
+                let reason = "switched off in the configuration".to_owned();
+                capability.withheld.push(Withheld { platform, reason });
+            }
+            Ok(()) => capability.offers.push(Offer { platform, detail }),
+            Err(reason) => capability.withheld.push(Withheld { platform, reason: reason.clone() }),
+        }
+    }
+}
+
+async fn emulated(
+    config: &Config,
+    test: &Result<SelfTest, String>,
+    system: &str,
+    emulation: &Emulation,
+    proven: &mut Proven,
+) {
+    let platform = Platform::Emulated(System(system.into()));
+    match prove_emulated(config, test, system, emulation).await {
+        Ok((detail, rule)) => {
+            proven.capability.offers.push(Offer { platform, detail });
+            proven.interpreters.extend(rule);
+        }
+        Err(reason) => proven.capability.withheld.push(Withheld { platform, reason }),
+    }
+}
+
+async fn prove_emulated(
+    config: &Config,
+    test: &Result<SelfTest, String>,
+    system: &str,
+    emulation: &Emulation,
+) -> Result<(String, Option<Rule>), String> {
+    let test = test.as_ref().map_err(Clone::clone)?;
+    let architecture = Architecture::ALL
+        .into_iter()
+        .find(|architecture| architecture.system() == system)
+        .ok_or_else(|| format!("no self-test program for {system} exists"))?;
+    if Architecture::own() == Some(architecture) {
+        return Err("this machine runs it natively".into());
+    }
+    let emulator = qemu::prepare(system, emulation, &config.state_dir).await?;
+    let private = test.run(architecture, std::slice::from_ref(&emulator.rule)).await;
+    let no_private = match private.and_then(|ran| emulator.judge(&ran)) {
+        Ok(()) => return Ok((format!("{}, private binfmt_misc", emulator.detail), Some(emulator.rule))),
+        Err(reason) => reason,
+    };
+    let host = qemu::host_registration(system)
+        .ok_or_else(|| format!("{no_private}; and the host has no registration for it with flag F"))?;
+    let ran = test.run(architecture, &[]).await;
+    ran.map_err(|reason| format!("{no_private}; and with the host's registration: {reason}"))?;
+    Ok((format!("the host's registration of {}, flags of the host ({no_private})", host.interpreter), None))
+}
+
+fn kernel_release() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}

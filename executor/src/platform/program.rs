@@ -1,0 +1,194 @@
+//! A tiny static program for each architecture, made byte by byte: the self-test runs it in the sandbox.
+//!
+//! It writes the 8 bytes of AT_HWCAP from its auxiliary vector to the file that its first argument names: proof that it
+//! ran, and of which processor it saw.
+
+/// An architecture that a self-test program exists for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Architecture {
+    /// 64-bit x86.
+    X86_64,
+    /// 64-bit ARM.
+    Aarch64,
+}
+
+impl Architecture {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+
+    /// The Nix system of Linux on it.
+    pub fn system(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-linux",
+            Self::Aarch64 => "aarch64-linux",
+        }
+    }
+
+    /// The one that this program was compiled for, if known.
+    pub fn own() -> Option<Self> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Self::X86_64),
+            "aarch64" => Some(Self::Aarch64),
+            _ => None,
+        }
+    }
+
+    fn machine(self) -> u16 {
+        match self {
+            Self::X86_64 => 62,
+            Self::Aarch64 => 183,
+        }
+    }
+}
+
+/// Where the one segment is loaded.
+const ADDRESS: u64 = 0x40_0000;
+/// Bytes of the ELF header and of the one program header.
+const HEADERS_BYTES: u64 = 64 + 56;
+
+/// The whole executable file.
+pub fn program(architecture: Architecture) -> Vec<u8> {
+    let code = match architecture {
+        Architecture::X86_64 => CODE_X86_64,
+        Architecture::Aarch64 => CODE_AARCH64,
+    };
+    let size = HEADERS_BYTES + u64::try_from(code.len()).unwrap_or(0);
+    let mut file = Vec::new();
+    file.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0"); // 64-bit, little endian, System V
+    for half in [2, architecture.machine()] {
+        file.extend(half.to_le_bytes()); // executable, machine
+    }
+    file.extend(1u32.to_le_bytes()); // version
+    for word in [ADDRESS + HEADERS_BYTES, 64, 0] {
+        file.extend(u64::to_le_bytes(word)); // entry, program headers, no section headers
+    }
+    file.extend(0u32.to_le_bytes()); // flags
+    for half in [64u16, 56, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes()); // sizes and counts of the headers
+    }
+    for word in [1u32, 5] {
+        file.extend(word.to_le_bytes()); // one segment to load: readable, executable
+    }
+    for word in [0, ADDRESS, ADDRESS, size, size, 0x1_0000] {
+        file.extend(u64::to_le_bytes(word)); // offset, addresses, sizes, alignment (of 64 KiB pages too)
+    }
+    file.extend(code);
+    file
+}
+
+/// `open(argv[1], O_WRONLY|O_CREAT|O_TRUNC, 0644)`, `write` of the value of AT_HWCAP, `exit(0)`; `exit(1)` when one fails.
+#[rustfmt::skip]
+const CODE_X86_64: &[u8] = &[
+    0x48, 0x8b, 0x5c, 0x24, 0x10,                    // mov rbx,QWORD PTR [rsp+0x10]
+    0x48, 0x8d, 0x7c, 0x24, 0x08,                    // lea rdi,[rsp+0x8]
+    0x48, 0x83, 0xc7, 0x08,                          // add rdi,0x8
+    0x48, 0x83, 0x7f, 0xf8, 0x00,                    // cmp QWORD PTR [rdi-0x8],0x0
+    0x75, 0xf5,                                      // jne a
+    0x48, 0x83, 0xc7, 0x08,                          // add rdi,0x8
+    0x48, 0x83, 0x7f, 0xf8, 0x00,                    // cmp QWORD PTR [rdi-0x8],0x0
+    0x75, 0xf5,                                      // jne 15
+    0x48, 0x8b, 0x07,                                // mov rax,QWORD PTR [rdi]
+    0x48, 0x85, 0xc0,                                // test rax,rax
+    0x74, 0x47,                                      // je 6f
+    0x48, 0x83, 0xf8, 0x10,                          // cmp rax,0x10
+    0x74, 0x06,                                      // je 34
+    0x48, 0x83, 0xc7, 0x10,                          // add rdi,0x10
+    0xeb, 0xec,                                      // jmp 20
+    0x48, 0x8d, 0x6f, 0x08,                          // lea rbp,[rdi+0x8]
+    0x48, 0x89, 0xdf,                                // mov rdi,rbx
+    0xbe, 0x41, 0x02, 0x00, 0x00,                    // mov esi,0x241
+    0xba, 0xa4, 0x01, 0x00, 0x00,                    // mov edx,0x1a4
+    0xb8, 0x02, 0x00, 0x00, 0x00,                    // mov eax,0x2
+    0x0f, 0x05,                                      // syscall
+    0x85, 0xc0,                                      // test eax,eax
+    0x78, 0x1f,                                      // js 6f
+    0x89, 0xc7,                                      // mov edi,eax
+    0x48, 0x89, 0xee,                                // mov rsi,rbp
+    0xba, 0x08, 0x00, 0x00, 0x00,                    // mov edx,0x8
+    0xb8, 0x01, 0x00, 0x00, 0x00,                    // mov eax,0x1
+    0x0f, 0x05,                                      // syscall
+    0x83, 0xf8, 0x08,                                // cmp eax,0x8
+    0x75, 0x09,                                      // jne 6f
+    0x31, 0xff,                                      // xor edi,edi
+    0xb8, 0x3c, 0x00, 0x00, 0x00,                    // mov eax,0x3c
+    0x0f, 0x05,                                      // syscall
+    0xbf, 0x01, 0x00, 0x00, 0x00,                    // mov edi,0x1
+    0xb8, 0x3c, 0x00, 0x00, 0x00,                    // mov eax,0x3c
+    0x0f, 0x05,                                      // syscall
+];
+
+/// The same for aarch64, with `openat`.
+#[rustfmt::skip]
+const CODE_AARCH64: &[u8] = &[
+    0xf3, 0x0b, 0x40, 0xf9,                          // ldr x19, [sp, #16]
+    0xe0, 0x23, 0x00, 0x91,                          // add x0, sp, #0x8
+    0x01, 0x84, 0x40, 0xf8,                          // ldr x1, [x0], #8
+    0xe1, 0xff, 0xff, 0xb5,                          // cbnz x1, 8
+    0x01, 0x84, 0x40, 0xf8,                          // ldr x1, [x0], #8
+    0xe1, 0xff, 0xff, 0xb5,                          // cbnz x1, 10
+    0x01, 0x00, 0x40, 0xf9,                          // ldr x1, [x0]
+    0xc1, 0x02, 0x00, 0xb4,                          // cbz x1, 74
+    0x3f, 0x40, 0x00, 0xf1,                          // cmp x1, #0x10
+    0x60, 0x00, 0x00, 0x54,                          // b.eq 30
+    0x00, 0x40, 0x00, 0x91,                          // add x0, x0, #0x10
+    0xfb, 0xff, 0xff, 0x17,                          // b 18
+    0x14, 0x20, 0x00, 0x91,                          // add x20, x0, #0x8
+    0x60, 0x0c, 0x80, 0x92,                          // mov x0, #0xffffffffffffff9c
+    0xe1, 0x03, 0x13, 0xaa,                          // mov x1, x19
+    0x22, 0x48, 0x80, 0xd2,                          // mov x2, #0x241
+    0x83, 0x34, 0x80, 0xd2,                          // mov x3, #0x1a4
+    0x08, 0x07, 0x80, 0xd2,                          // mov x8, #0x38
+    0x01, 0x00, 0x00, 0xd4,                          // svc #0x0
+    0x40, 0x01, 0xf8, 0xb7,                          // tbnz x0, #63, 74
+    0xe1, 0x03, 0x14, 0xaa,                          // mov x1, x20
+    0x02, 0x01, 0x80, 0xd2,                          // mov x2, #0x8
+    0x08, 0x08, 0x80, 0xd2,                          // mov x8, #0x40
+    0x01, 0x00, 0x00, 0xd4,                          // svc #0x0
+    0x1f, 0x20, 0x00, 0xf1,                          // cmp x0, #0x8
+    0x81, 0x00, 0x00, 0x54,                          // b.ne 74
+    0x00, 0x00, 0x80, 0xd2,                          // mov x0, #0x0
+    0xa8, 0x0b, 0x80, 0xd2,                          // mov x8, #0x5d
+    0x01, 0x00, 0x00, 0xd4,                          // svc #0x0
+    0x20, 0x00, 0x80, 0xd2,                          // mov x0, #0x1
+    0xa8, 0x0b, 0x80, 0xd2,                          // mov x8, #0x5d
+    0x01, 0x00, 0x00, 0xd4,                          // svc #0x0
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::process::Command;
+
+    fn hwcap(architecture: Architecture, emulator: &[&str]) -> u64 {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, result) = (directory.path().join("program"), directory.path().join("result"));
+        std::fs::write(&file, program(architecture)).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = match emulator {
+            [] => Command::new(&file),
+            [first, rest @ ..] => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&file);
+                command
+            }
+        };
+        let status = command.arg(&result).env("SOME", "variable").status().unwrap();
+        assert!(status.success(), "{status}");
+        u64::from_le_bytes(std::fs::read(result).unwrap().try_into().unwrap())
+    }
+
+    #[test]
+    fn the_own_program_runs() {
+        let own = Architecture::own().expect("the tests run on a known architecture");
+        assert_ne!(hwcap(own, &[]), 0);
+    }
+
+    #[test]
+    fn the_foreign_program_runs_under_qemu_and_sees_a_cortex_a72() {
+        let qemu = "/var/cache/elsewhere/qemu/qemu-aarch64";
+        assert!(Path::new(qemu).exists(), "{qemu} is missing: run `cargo xtask setup`");
+        assert_eq!(hwcap(Architecture::Aarch64, &[qemu, "-cpu", "cortex-a72"]), 0x8fb);
+    }
+}

@@ -1,0 +1,60 @@
+//! The client side of Blobs.Download: one NAR from one source, as path information and a stream of chunks.
+use crate::lease::Source;
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, StreamExt};
+use model::{ContentId, limits};
+use proto::convert::{SignedPathInfo, WireError};
+use proto::v1;
+use proto::v1::blobs_client::BlobsClient;
+use proto::v1::download_response::Part;
+use thiserror::Error;
+use tonic::transport::Channel;
+
+/// Why a source gave nothing, or not all.
+#[derive(Debug, Error)]
+pub enum DownloadError {
+    /// It cannot be reached.
+    #[error("cannot be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It refused or broke off.
+    #[error("answered: {}", .0.message())]
+    Status(#[from] tonic::Status),
+    /// It sent something else than was agreed.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+/// A download under way.
+pub struct Download {
+    /// What the source says it sends.
+    pub info: SignedPathInfo,
+    /// The bytes of the NAR.
+    pub chunks: BoxStream<'static, Result<Bytes, DownloadError>>,
+}
+
+/// Where the bytes of inputs come from: the network, or a test.
+#[tonic::async_trait]
+pub trait Sources: Send + Sync + std::fmt::Debug {
+    /// Begins to fetch one path.
+    async fn download(&self, source: &Source, id: &ContentId) -> Result<Download, DownloadError>;
+}
+
+/// Asks the Blobs service behind `channel` for one path.
+///
+/// # Errors
+/// What the service answers, or a first message that is no path information.
+pub async fn download(channel: Channel, id: &ContentId) -> Result<Download, DownloadError> {
+    let mut client = BlobsClient::new(channel).max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES_MAX);
+    let request = v1::DownloadRequest { id: Some(id.into()), offset: 0, chunk_bytes_max: 0 };
+    let mut stream = client.download(request).await?.into_inner();
+    let info = match stream.message().await?.and_then(|response| response.part) {
+        Some(Part::Info(info)) => info.try_into()?,
+        _ => return Err(WireError::new("part", "the first one is not path information").into()),
+    };
+    let chunks = stream.map(|response| match response?.part {
+        Some(Part::Chunk(chunk)) if chunk.len() <= limits::CLUSTER_CHUNK_BYTES_MAX => Ok(chunk),
+        Some(Part::Chunk(chunk)) => Err(WireError::new("chunk", format!("has {} bytes", chunk.len())).into()),
+        _ => Err(WireError::new("part", "a later one is not a chunk").into()),
+    });
+    Ok(Download { info, chunks: chunks.boxed() })
+}
