@@ -137,7 +137,10 @@ impl Oracle {
     pub fn check(&self, derivations: &[String]) -> Result<()> {
         let mut argv = vec!["nix-store", "--realise", "--check", "--keep-going"];
         argv.extend(derivations.iter().map(String::as_str));
-        self.store().nix(BUILD_LIMIT, &argv)?.success().map(drop)
+        let finished = self.store().nix(BUILD_LIMIT, &argv)?;
+        let errors: Vec<&str> = finished.stderr.lines().filter(|line| line.starts_with("error:")).collect();
+        ensure!(finished.status.success(), "{}:\n{}", finished.status, errors.join("\n"));
+        Ok(())
     }
 
     /// A derivation by itself, when it fails: its exit code and text are not mixed with others'.

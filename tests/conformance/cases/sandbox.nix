@@ -92,7 +92,7 @@ l: with l; {
       ${tree}/bin/program 2>&1 || echo no shell at its place
     } > $out
   '' { };
-  inputsPacked = shell "tar -c -C ${tree} . | tar -tv > $out; tar -c -C ${tree} . | md5sum >> $out; find ${tree} | sort | cpio -o -H newc 2>/dev/null | wc -c >> $out" { };
+  inputsPacked = shell "tar -c -C ${tree} . | tar -tv | sort > $out; find ${tree} | sort | cpio -o -H newc 2>/dev/null | wc -c >> $out" { };
   inputIsLink = shell "{ stat -c '%F %u:%g' $link; readlink $link; cat $link; } > $out" { link = shell "ln -s ${greeting} $out" { } "link"; };
   closureOnly = shell "ls /nix/store > $out; cat ${letter} >> $out; [ ! -e $hidden ]" { hidden = builtins.unsafeDiscardStringContext (toString pair.lib); };
   nested = steps [
