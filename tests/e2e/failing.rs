@@ -38,11 +38,8 @@ fn a_failure_is_reported_as_nix_reports_it_and_the_rest_is_built() {
 fn exit_codes(scene: &Scene) -> Result<()> {
     let again = scene.build("failing")?;
     ensure!(again.status.code() == Some(100), "the second time: {}\n{}", again.status, again.stderr);
-    ensure!(
-        !again.stderr.contains("building '/nix/store/") || !again.stderr.contains("-independent-1.drv' on "),
-        "what was built is built again:\n{}",
-        again.stderr
-    );
+    let twice = again.stderr.contains("-independent-1.drv' on ");
+    ensure!(!twice, "what was built is built again:\n{}", again.stderr);
     let wrong = scene.client().run(PLAN_LIMIT, &["build", GRAPHS, "-A", "no-such-attribute"])?;
     ensure!(wrong.status.code() == Some(1), "{}\n{}", wrong.status, wrong.stderr);
     Ok(())

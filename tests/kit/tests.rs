@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::{BOARD_USER, Bind, Board, BoardSpec, HostSpec, Lab, Oracle, User, run, wait_until};
+use tests::{BOARD_USER, Bind, Board, BoardSpec, HostSpec, Jaeger, Lab, Oracle, User, run, wait_until};
 
 fn host(lab: &Lab, name: &str) -> Result<tests::Host> {
     let root = lab.cache().product("roots/bookworm-executor")?;
@@ -112,6 +112,16 @@ fn the_oracle_is_real_nix_that_emulates() {
         ensure!(text == "2\n2\n2\n", "it built {text:?}");
         let failed = build(&made[1])?;
         ensure!(failed.status.code() == Some(100), "{}", failed.status);
+        Ok(())
+    });
+}
+
+#[test]
+fn jaeger_answers() {
+    run("kit-jaeger", |lab| {
+        let jaeger = Jaeger::start(lab)?;
+        ensure!(jaeger.traces_of("nobody")?.is_empty(), "a new Jaeger has traces");
+        ensure!(jaeger.trace("0123456789abcdef0123456789abcdef").is_err(), "it has a trace that nobody sent");
         Ok(())
     });
 }
