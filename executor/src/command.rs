@@ -4,6 +4,7 @@ use crate::{platform, run};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use node::shutdown::Shutdown;
+use node::telemetry;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -94,7 +95,13 @@ pub fn main() -> anyhow::Result<()> {
     runtime.block_on(async {
         match line.action {
             Some(Action::SelfTest) => self_test(&config).await,
-            _ => run::run(config, Shutdown::listen(None)?).await,
+            _ => {
+                let settings = telemetry::Settings::from_environment("info");
+                let guard = telemetry::init("elsewhere-executor", settings).context("set up telemetry")?;
+                let result = run::run(config, Shutdown::listen(None)?).await;
+                guard.shutdown().await;
+                result
+            }
         }
     })
 }
