@@ -1,1 +1,35 @@
-//! Placeholder until the first content arrives.
+//! The pure core: `apply(state, event, now)` gives effects. No I/O, no clock, no randomness, no async; `no_std`.
+#![no_std]
+extern crate alloc;
+
+mod admit;
+mod apply;
+mod arena;
+mod cancel;
+mod content;
+mod drain;
+pub mod effect;
+pub mod event;
+mod executors;
+mod invariants;
+mod inventory;
+mod lease;
+mod need;
+mod news;
+mod outbox;
+mod phase;
+mod place;
+mod plan;
+mod pulls;
+mod settle;
+mod state;
+
+pub use apply::apply;
+pub use effect::{
+    AvailableRoot, Effect, Fact, Grant, GrantedInput, News, PlanCounts, PlanSummary, Settled, SettledOutput,
+    Snapshot, TaskChange, TaskState, Waiting,
+};
+pub use event::{
+    Event, Held, Holder, KnownContent, LeaseKey, NewPlan, Root, RunningLease, Settings, Timestamp,
+};
+pub use state::State;

@@ -1,0 +1,51 @@
+//! One event after another.
+use crate::{Effect, Event, State, Timestamp};
+use alloc::vec::Vec;
+
+/// Applies an event: changes the state, and says what is to be done, facts first. Never panics, whatever the event.
+pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
+    state.now = state.now.max(now);
+    state.started.get_or_insert(state.now);
+    match event {
+        Event::PlanAdmitted(plan) => state.admit(plan),
+        Event::PlanCancelled(plan) => state.cancel_plan(plan),
+        Event::ExecutorConnected { executor, boot, capability, running } => {
+            state.connect(&executor, boot, capability, &running);
+        }
+        Event::ExecutorHolds(held) => state.inventory(held),
+        Event::Heartbeat { executor, running } => state.heartbeat(&executor, &running),
+        Event::ExecutorDraining(executor) => state.drain(&executor),
+        Event::ExecutorDisconnected(executor) => state.disconnect(&executor),
+        Event::LeaseReported { executor, lease, task, outcome } => {
+            state.report(&executor, lease, &task, outcome);
+        }
+        Event::Stored(content) => state.stored(&content),
+        Event::PullFailed { content, from } => state.pull_failed(&content, &from),
+        Event::Tick => state.tick(),
+    }
+    state.settle();
+    state.out.take()
+}
+
+impl State {
+    fn tick(&mut self) {
+        self.evict_silent();
+        self.retry_pulls();
+        let later = core::mem::take(&mut self.out.waiting_later);
+        self.out.waiting.extend(later);
+    }
+
+    /// Draws all consequences, until nothing follows any more.
+    fn settle(&mut self) {
+        loop {
+            self.flush();
+            self.place();
+            self.drains();
+            self.start_pulls();
+            self.tell();
+            if !self.finish_plans() {
+                return;
+            }
+        }
+    }
+}

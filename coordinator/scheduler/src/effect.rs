@@ -1,0 +1,263 @@
+//! What the core wants done: facts to record first, then leases, messages and pulls, in this order.
+use crate::event::{Holder, LeaseKey};
+use alloc::{string::String, vec::Vec};
+use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, Platform, Requirement, StorePath, TaskId};
+
+/// Something to do. Effects of one event are performed in order, facts of all of them before anything else.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Append to the journal.
+    Record(Fact),
+    /// Lease a task to an executor.
+    Grant(Grant),
+    /// Tell an executor that a lease is over.
+    Cancel {
+        /// Whom.
+        executor: ExecutorName,
+        /// Which.
+        lease: LeaseKey,
+    },
+    /// Tell an executor that its report arrived, whatever came of it.
+    Acknowledge {
+        /// Whom.
+        executor: ExecutorName,
+        /// Which.
+        lease: LeaseKey,
+    },
+    /// Fetch content into the content store, from the first of these that gives it.
+    Pull {
+        /// What.
+        content: ContentId,
+        /// From whom, best first.
+        from: Vec<ExecutorName>,
+    },
+    /// The answer to [`crate::Event::PlanAdmitted`]: before any news of the plan.
+    Admitted {
+        /// Which plan.
+        plan: PlanId,
+        /// What there is to do.
+        counts: PlanCounts,
+    },
+    /// The plan's end, just before it is told: the core forgets it, and this is what late watchers can be shown.
+    Ended {
+        /// Which plan.
+        plan: PlanId,
+        /// Its last state.
+        last: Snapshot,
+    },
+    /// Tell those who watch a plan.
+    Tell {
+        /// Which plan.
+        plan: PlanId,
+        /// What.
+        news: News,
+    },
+    /// A draining executor has nothing any more that only it has and that is needed.
+    MayLeave(ExecutorName),
+    /// An executor is lost: end its session if there still is one.
+    Evict(ExecutorName),
+}
+
+/// What must survive a restart.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// A task is settled.
+    TaskSettled {
+        /// Which.
+        task: TaskId,
+        /// How.
+        settled: Settled,
+    },
+    /// Somebody has content.
+    Held(ContentId, Holder),
+    /// Somebody has it no more.
+    NotHeld(ContentId, Holder),
+    /// A plan ended.
+    PlanEnded(PlanId, PlanSummary),
+}
+
+/// How a task was settled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Settled {
+    /// Its outputs exist, at this executor first (a [`Fact::Held`] for each follows).
+    Built {
+        /// Who built it.
+        executor: ExecutorName,
+        /// Its outputs whose bytes are known by this build; those that somebody has from an earlier one, with other
+        /// bytes, keep what is recorded of them.
+        outputs: Vec<SettledOutput>,
+    },
+    /// It cannot be built.
+    Failed(Failure),
+}
+
+/// One output of a settled task.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SettledOutput {
+    /// Output name.
+    pub name: String,
+    /// Trust domain and path.
+    pub id: ContentId,
+    /// What is known about its bytes.
+    pub facts: PathFacts,
+    /// `facts.references` without itself, each with its domain.
+    pub references: Vec<ContentId>,
+}
+
+/// A lease to send.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// To whom.
+    pub executor: ExecutorName,
+    /// Its name.
+    pub lease: LeaseKey,
+    /// Which task.
+    pub task: TaskId,
+    /// On which platform.
+    pub platform: Platform,
+    /// Counts the task's attempts from 1.
+    pub attempt: u32,
+    /// The whole closure of the inputs, dependencies first.
+    pub inputs: Vec<GrantedInput>,
+    /// The plan that wanted it first: its trace is the lease's.
+    pub plan: PlanId,
+}
+
+/// One path of a lease's input closure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GrantedInput {
+    /// Which.
+    pub id: ContentId,
+    /// Who has it, best first; never empty. Without the executor itself only if others have it too.
+    pub holders: Vec<Holder>,
+}
+
+/// Where a task is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TaskState {
+    /// For inputs.
+    Waiting,
+    /// For an executor.
+    Ready,
+    /// Leased.
+    Running,
+    /// Its outputs are there.
+    Done,
+    /// It cannot be built.
+    Failed,
+    /// Something that it needs failed.
+    DependencyFailed,
+    /// Nobody wants it.
+    Cancelled,
+}
+
+/// A task changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TaskChange {
+    /// Which.
+    pub task: TaskId,
+    /// Where it is now.
+    pub state: TaskState,
+    /// Who runs or ran it.
+    pub executor: Option<ExecutorName>,
+    /// How.
+    pub platform: Option<Platform>,
+    /// Counts from 1; 0 before the first.
+    pub attempt: u32,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Done without a build.
+    pub was_held: bool,
+    /// From lease to report, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// How a plan went.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PlanSummary {
+    /// All wanted outputs are in the content store, with their closures.
+    pub succeeded: bool,
+    /// Somebody ended it.
+    pub cancelled: bool,
+    /// Tasks that were built while it lived.
+    pub tasks_built: u32,
+    /// Tasks whose outputs were there.
+    pub tasks_held: u32,
+    /// Tasks that failed.
+    pub tasks_failed: u32,
+    /// Tasks that were not tried because of those.
+    pub tasks_dependency_failed: u32,
+    /// From admission to end, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// News for those who watch a plan.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum News {
+    /// A task of the plan changed.
+    Task(TaskChange),
+    /// A wanted output can be fetched, with its closure.
+    RootAvailable {
+        /// The task.
+        task: TaskId,
+        /// The output's name.
+        output: String,
+        /// Its path.
+        path: StorePath,
+    },
+    /// Ready tasks wait for a requirement that no connected executor meets; none waits when `tasks_total` is 0.
+    Waiting {
+        /// What nobody meets.
+        requirement: Requirement,
+        /// At most 20 of the tasks.
+        tasks: Vec<TaskId>,
+        /// How many wait.
+        tasks_total: u32,
+    },
+    /// The plan ended: the last news.
+    Finished(PlanSummary),
+}
+
+/// What a plan was when it was admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PlanCounts {
+    /// All its tasks.
+    pub tasks_total: u32,
+    /// Tasks that will be built or are being built.
+    pub tasks_to_build: u32,
+    /// Tasks whose outputs are there.
+    pub tasks_held: u32,
+}
+
+/// Where a plan is.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Snapshot {
+    /// Its tasks, without those that nobody needs built because what they are for is there.
+    pub tasks: Vec<TaskChange>,
+    /// Wanted outputs that can be fetched.
+    pub roots: Vec<AvailableRoot>,
+    /// Requirements of ready tasks that nobody meets.
+    pub waiting: Vec<Waiting>,
+}
+
+/// As [`News::RootAvailable`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AvailableRoot {
+    /// The task.
+    pub task: TaskId,
+    /// The output's name.
+    pub output: String,
+    /// Its path.
+    pub path: StorePath,
+}
+
+/// As [`News::Waiting`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// What nobody meets.
+    pub requirement: Requirement,
+    /// At most 20 of the tasks.
+    pub tasks: Vec<TaskId>,
+    /// How many wait.
+    pub tasks_total: u32,
+}

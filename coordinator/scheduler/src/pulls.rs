@@ -1,0 +1,131 @@
+//! Pulls: closures of wanted outputs, and what only draining executors have, into the content store.
+use crate::arena::ContentIx;
+use crate::state::{Link, Phase};
+use crate::{Effect, Fact, Holder, State};
+use alloc::{collections::BTreeSet, format, vec::Vec};
+use core::mem;
+use model::{ContentId, ExecutorName, Failure, FailureClass};
+
+/// Pulls that are asked for at once.
+const PULLS_MAX: usize = 8;
+
+impl State {
+    /// Wants the closure of content in the content store.
+    pub(crate) fn pull_closure(&mut self, content: ContentIx) {
+        for content in self.closure(&[content]) {
+            self.want_pull(content);
+        }
+        self.forget_walks();
+    }
+
+    pub(crate) fn want_pull(&mut self, content: ContentIx) {
+        let is_under_way = self.pulls.in_flight.contains(&content) || self.pulls.later.contains(&content);
+        if !self.contents[content].in_store && !is_under_way {
+            self.pulls.wanted.insert(content);
+        }
+    }
+
+    /// A plan ended before it had everything: only what others want is still pulled.
+    pub(crate) fn reconsider_pulls(&mut self) {
+        self.pulls.wanted.clear();
+        self.pulls.later.clear();
+        let mut roots = BTreeSet::new();
+        for plan in self.plans.values() {
+            let pending = plan.roots.iter().filter(|root| root.state == crate::plan::RootState::Pending);
+            roots.extend(pending.map(|root| root.content));
+        }
+        for content in roots {
+            if self.contents[content].is_whole {
+                self.pull_closure(content);
+            }
+        }
+        self.drains_changed = true;
+    }
+
+    /// Asks for as much as may be under way.
+    pub(crate) fn start_pulls(&mut self) {
+        while self.pulls.in_flight.len() < PULLS_MAX {
+            let Some(content) = self.pulls.wanted.pop_first() else { return };
+            let item = &self.contents[content];
+            // Without a holder it is demanded, and wanted again once it is there.
+            if item.in_store || item.holders.is_empty() {
+                continue;
+            }
+            let is_far = |holder: &&_| self.executors[**holder].link != Link::Connected;
+            let mut from: Vec<_> = item.holders.iter().collect();
+            from.sort_by_key(is_far);
+            let from = from.into_iter().map(|holder| self.executors[*holder].name.clone()).collect();
+            let id = item.id.clone();
+            self.pulls.in_flight.insert(content);
+            self.out.push(Effect::Pull { content: id, from });
+        }
+    }
+
+    /// Pulls that failed without a holder's fault are tried again.
+    pub(crate) fn retry_pulls(&mut self) {
+        for content in mem::take(&mut self.pulls.later) {
+            self.want_pull(content);
+        }
+    }
+
+    /// The content store has it.
+    pub(crate) fn stored(&mut self, id: &ContentId) {
+        let known = self.content_places.get(id).copied();
+        let is_new = known.is_none_or(|content| {
+            self.pulls.in_flight.remove(&content);
+            self.pulls.wanted.remove(&content);
+            self.pulls.later.remove(&content);
+            self.store(content)
+        });
+        if is_new {
+            self.out.record(Fact::Held(id.clone(), Holder::ContentStore));
+        }
+        self.drains_changed = true;
+    }
+
+    /// These executors did not give it.
+    pub(crate) fn pull_failed(&mut self, id: &ContentId, from: &[ExecutorName]) {
+        let Some(content) = self.content_places.get(id).copied() else { return };
+        let was_under_way = self.pulls.in_flight.remove(&content);
+        self.drains_changed = true;
+        if self.contents[content].in_store {
+            return;
+        }
+        let holders_before = self.contents[content].holders.len();
+        for name in from {
+            if let Some(executor) = self.executor_places.get(name).copied() {
+                self.unhold(content, executor);
+            }
+        }
+        let item = &mut self.contents[content];
+        if item.holders.is_empty() {
+            if holders_before > 0 {
+                item.pulls_failed = item.pulls_failed.saturating_add(1);
+            }
+            if item.pulls_failed >= self.settings.attempts_max.max(1) {
+                self.give_up(content);
+            }
+        } else if was_under_way && item.holders.len() < holders_before {
+            self.pulls.wanted.insert(content);
+        } else if was_under_way {
+            self.pulls.later.insert(content);
+        }
+    }
+
+    /// Content was made again and again, and nobody could give it to the content store.
+    fn give_up(&mut self, content: ContentIx) {
+        let path = &self.contents[content].id.path;
+        let message = format!("no executor that had {path} gave it to the coordinator");
+        let failure = Failure {
+            class: FailureClass::Infrastructure,
+            message,
+            exit_status: None,
+            missing_inputs: Vec::new(),
+        };
+        for maker in self.contents[content].makers.clone() {
+            if matches!(self.tasks[maker].phase, Phase::Done | Phase::Idle) {
+                self.fail_task(maker, failure.clone());
+            }
+        }
+    }
+}

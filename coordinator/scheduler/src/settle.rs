@@ -1,0 +1,221 @@
+//! Reports: which counts, which result is believed, what is tried again and what has failed.
+use crate::arena::{ContentIx, ExecutorIx, TaskIx};
+use crate::state::{Facts, Link, Phase};
+use crate::{Effect, Fact, LeaseKey, Settled, SettledOutput, State};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::String,
+    vec::Vec,
+};
+use model::{BuiltOutput, ContentId, ExecutorName, Failure, FailureClass, Outcome, StorePath, TaskId};
+
+impl State {
+    /// An attempt ended.
+    pub(crate) fn report(&mut self, name: &ExecutorName, key: LeaseKey, task: &TaskId, outcome: Outcome) {
+        // An executor that is lost will connect and report again: if this were acknowledged now, it would forget a
+        // result that cannot be counted as held yet.
+        let Some(executor) = self.executor_places.get(name).copied() else { return };
+        if self.executors[executor].link == Link::Lost {
+            return;
+        }
+        self.out.push(Effect::Acknowledge { executor: name.clone(), lease: key });
+        let current = self.leases.get(&key.id).filter(|lease| (lease.executor, lease.key) == (executor, key));
+        if let Some(task_of_lease) = current.map(|lease| lease.task) {
+            if self.tasks[task_of_lease].id == *task {
+                self.end_lease(key.id);
+                self.current_report(task_of_lease, executor, outcome);
+            }
+        } else if let Some(place) = self.task_places.get(task).copied()
+            && let Outcome::Built(outputs) = outcome
+        {
+            self.late_result(place, executor, key, &outputs);
+        }
+    }
+
+    fn current_report(&mut self, place: TaskIx, executor: ExecutorIx, outcome: Outcome) {
+        match outcome {
+            Outcome::Built(outputs) => match self.check(place, &outputs) {
+                Ok(outputs) => self.built(place, executor, outputs),
+                Err(problem) => {
+                    let message = format!("the result was refused: {problem}");
+                    self.attempt_failed(place, executor, infrastructure(message));
+                }
+            },
+            Outcome::Failed(failure) => self.attempt_failed(place, executor, failure),
+        }
+    }
+
+    /// A result of a lease that is over: used if nobody else was first.
+    fn late_result(&mut self, place: TaskIx, executor: ExecutorIx, key: LeaseKey, outputs: &[BuiltOutput]) {
+        let phase = self.tasks[place].phase.clone();
+        let is_open = phase.is_open() || phase == Phase::Idle;
+        if !is_open || !self.may_have_had(place, key, executor) {
+            return;
+        }
+        let Ok(outputs) = self.check(place, outputs) else { return };
+        if let Phase::Running(lease) = phase {
+            self.cancel_lease(lease);
+        }
+        let attempt = crate::state::Attempt { executor, platform: None, duration_ms: 0 };
+        self.tasks[place].last = Some(attempt);
+        self.built(place, executor, outputs);
+    }
+
+    /// Whether a result is exactly what the task makes, and refers only to what the build could see.
+    fn check(&mut self, place: TaskIx, outputs: &[BuiltOutput]) -> Result<Vec<SettledOutput>, String> {
+        let made = &self.tasks[place].outputs;
+        let mut by_name: BTreeMap<&str, &BuiltOutput> = BTreeMap::new();
+        for output in outputs {
+            if by_name.insert(&output.name, output).is_some() {
+                return Err(format!("output {} is named twice", output.name));
+            }
+        }
+        if by_name.len() != made.len() {
+            return Err(format!("{} outputs instead of {}", by_name.len(), made.len()));
+        }
+        let mut visible: BTreeMap<StorePath, ContentId> = BTreeMap::new();
+        let inputs = self.tasks[place].inputs.clone();
+        let closure = self.closure(&inputs);
+        let own = self.tasks[place].outputs.iter().map(|output| output.content);
+        for content in closure.into_iter().chain(own) {
+            let id = &self.contents[content].id;
+            visible.insert(id.path.clone(), id.clone());
+        }
+        let mut settled = Vec::new();
+        for made in &self.tasks[place].outputs {
+            let Some(output) = by_name.get(made.name.as_str()) else {
+                return Err(format!("output {} is missing", made.name));
+            };
+            let id = self.contents[made.content].id.clone();
+            if output.path != id.path {
+                return Err(format!("output {} is {}, not {}", made.name, output.path, id.path));
+            }
+            let mut references = BTreeSet::new();
+            for path in output.facts.references.iter().filter(|path| **path != id.path) {
+                let reference = visible.get(path).ok_or_else(|| format!("{path} is not an input"))?;
+                references.insert(reference.clone());
+            }
+            let references = references.into_iter().collect();
+            settled.push(SettledOutput {
+                name: made.name.clone(),
+                id,
+                facts: output.facts.clone(),
+                references,
+            });
+        }
+        if has_cycle(&settled) {
+            return Err(String::from("the outputs refer to each other in a circle"));
+        }
+        Ok(settled)
+    }
+
+    /// A result is believed: its outputs exist, and the task is done.
+    fn built(&mut self, place: TaskIx, executor: ExecutorIx, outputs: Vec<SettledOutput>) {
+        self.done(place, false);
+        let mut held = Vec::new();
+        let mut known = Vec::new();
+        for output in outputs {
+            let content = self.content(&output.id);
+            let item = &self.contents[content];
+            let is_same =
+                item.facts.as_ref().is_some_and(|facts| facts.nar_sha256 == output.facts.nar_sha256);
+            if item.is_available() && !is_same {
+                // Somebody has other bytes of an earlier build, and that is what others refer to.
+                continue;
+            }
+            if !is_same {
+                self.forget_lost_holders(content);
+            }
+            let references = output.references.iter().map(|reference| self.content(reference)).collect();
+            let (nar_sha256, nar_size) = (output.facts.nar_sha256, output.facts.nar_size);
+            self.learn(content, Facts { nar_sha256, nar_size, references });
+            held.push(content);
+            known.push(output);
+        }
+        let name = self.executors[executor].name.clone();
+        let settled = Settled::Built { executor: name, outputs: known };
+        self.out.record(Fact::TaskSettled { task: self.tasks[place].id.clone(), settled });
+        for content in held {
+            self.hold_and_record(content, executor);
+        }
+        self.release(self.tasks[place].inputs.clone());
+        // What an output refers to may have been lost meanwhile.
+        for position in 0..self.tasks[place].outputs.len() {
+            self.demand_if_needed(self.tasks[place].outputs[position].content);
+        }
+    }
+
+    /// Executors that were lost had other bytes of this content: should they come back, they have nothing.
+    fn forget_lost_holders(&mut self, content: ContentIx) {
+        for executor in self.executors.places() {
+            if self.executors[executor].held_once.contains(&content) {
+                self.unhold(content, executor);
+            }
+        }
+    }
+
+    /// An attempt gave no outputs: the cause decides what follows.
+    fn attempt_failed(&mut self, place: TaskIx, executor: ExecutorIx, failure: Failure) {
+        let counts = match failure.class {
+            FailureClass::Cancelled => false,
+            FailureClass::InputMissing => self.inputs_missing(place, executor, &failure.missing_inputs),
+            class if class.is_retryable() => true,
+            _ => return self.fail_task(place, failure),
+        };
+        let task = &mut self.tasks[place];
+        if counts {
+            task.attempts_counted = task.attempts_counted.saturating_add(1);
+            if task.attempts_counted >= self.settings.attempts_max.max(1) {
+                return self.fail_task(place, failure);
+            }
+        }
+        if failure.class != FailureClass::InputMissing || counts {
+            let task = &mut self.tasks[place];
+            if !task.avoided.contains(&executor) {
+                task.avoided.push(executor);
+            }
+        }
+        self.requeue(place);
+    }
+
+    /// Inputs that no source gave: holders that are out of reach lose them, and at the second time all executors do.
+    /// Says whether the attempt counts as the executor's trouble, since somebody still has all of them.
+    fn inputs_missing(&mut self, place: TaskIx, executor: ExecutorIx, missing: &[StorePath]) -> bool {
+        let missing: BTreeSet<&StorePath> = missing.iter().collect();
+        let inputs = self.tasks[place].inputs.clone();
+        let is_repeated = self.tasks[place].attempts_counted > 0;
+        let mut counts = true;
+        for content in self.closure(&inputs) {
+            let item = &self.contents[content];
+            if !missing.contains(&item.id.path) {
+                continue;
+            }
+            for holder in item.holders.clone() {
+                let is_near = self.executors[holder].link == Link::Connected && holder != executor;
+                if !is_near || is_repeated {
+                    self.unhold(content, holder);
+                }
+            }
+            counts &= is_repeated || self.contents[content].is_available();
+        }
+        counts
+    }
+}
+
+fn infrastructure(message: String) -> Failure {
+    Failure { class: FailureClass::Infrastructure, message, exit_status: None, missing_inputs: Vec::new() }
+}
+
+/// Whether outputs of one build refer to each other in a circle.
+fn has_cycle(outputs: &[SettledOutput]) -> bool {
+    let mut left: Vec<&SettledOutput> = outputs.iter().collect();
+    loop {
+        let ids: BTreeSet<&ContentId> = left.iter().map(|output| &output.id).collect();
+        let before = left.len();
+        left.retain(|output| output.references.iter().any(|reference| ids.contains(reference)));
+        if left.len() == before {
+            return before > 0;
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Everything that the core knows: tasks, contents, executors, leases, plans.
+use crate::arena::{Arena, ClassIx, ContentIx, ExecutorIx, Marks, TaskIx};
+use crate::outbox::Outbox;
+use crate::plan::Plan;
+use crate::{LeaseKey, Settings, Timestamp};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use core::cmp::Reverse;
+use model::{
+    BootId, Capability, ContentId, ExecutorName, Failure, LeaseId, PlanId, Platform, Requirement, StorePath,
+    System, TaskId, TrustDomain,
+};
+
+/// Everything that the core knows.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) settings: Settings,
+    pub(crate) now: Timestamp,
+    /// When the first event came.
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) tasks: Arena<TaskIx, Task>,
+    pub(crate) task_places: BTreeMap<TaskId, TaskIx>,
+    pub(crate) contents: Arena<ContentIx, Content>,
+    pub(crate) content_places: BTreeMap<ContentId, ContentIx>,
+    pub(crate) executors: Arena<ExecutorIx, Executor>,
+    pub(crate) executor_places: BTreeMap<ExecutorName, ExecutorIx>,
+    pub(crate) classes: Arena<ClassIx, Class>,
+    pub(crate) class_places: BTreeMap<Requirement, ClassIx>,
+    pub(crate) leases: BTreeMap<LeaseId, Lease>,
+    pub(crate) next_lease: LeaseId,
+    pub(crate) plans: BTreeMap<PlanId, Plan>,
+    pub(crate) pulls: Pulls,
+    pub(crate) queues: Queues,
+    /// Counts changes of who may run what.
+    pub(crate) executors_version: u64,
+    /// Something that only a draining executor has may have become needed, or needless.
+    pub(crate) drains_changed: bool,
+    pub(crate) content_marks: Marks,
+    pub(crate) task_marks: Marks,
+    pub(crate) out: Outbox,
+}
+
+/// What follows from a change and is not done yet; empty between events.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    /// Content that became whole, or is so no more.
+    pub(crate) turned: Vec<ContentIx>,
+    /// Content that became whole in the content store.
+    pub(crate) stored: Vec<ContentIx>,
+    /// Content that must become whole.
+    pub(crate) demanded: Vec<ContentIx>,
+    /// Content that nothing can make whole.
+    pub(crate) doomed: Vec<ContentIx>,
+    /// Plans that may be at their end.
+    pub(crate) plans: BTreeSet<PlanId>,
+}
+
+/// Content on its way into the content store.
+#[derive(Debug, Default)]
+pub(crate) struct Pulls {
+    pub(crate) wanted: BTreeSet<ContentIx>,
+    pub(crate) in_flight: BTreeSet<ContentIx>,
+    /// Failed without a reason that lies with a holder: wanted again at the next tick.
+    pub(crate) later: BTreeSet<ContentIx>,
+}
+
+/// A task of a live plan.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: TaskId,
+    pub(crate) class: ClassIx,
+    pub(crate) outputs: Vec<TaskOutput>,
+    /// Without repetitions.
+    pub(crate) inputs: Vec<ContentIx>,
+    /// How many of `inputs` are not whole.
+    pub(crate) inputs_missing: usize,
+    /// It names an input that nobody described, or depends on itself.
+    pub(crate) is_malformed: bool,
+    pub(crate) phase: Phase,
+    /// Tasks on the longest way to a root, this one included.
+    pub(crate) level: u32,
+    /// Who wants it, in the order of admission.
+    pub(crate) plans: Vec<PlanId>,
+    /// Of its last lease.
+    pub(crate) epoch: u64,
+    /// Leases that it had.
+    pub(crate) attempts: u32,
+    /// Attempts that ended by an executor's trouble since it was needed.
+    pub(crate) attempts_counted: u32,
+    /// Who had that trouble.
+    pub(crate) avoided: Vec<ExecutorIx>,
+    /// Its last leases that are over: a late result may still be used.
+    pub(crate) former: Vec<(LeaseKey, ExecutorIx)>,
+    /// Its last attempt that ended.
+    pub(crate) last: Option<Attempt>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TaskOutput {
+    pub(crate) name: String,
+    pub(crate) content: ContentIx,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) executor: ExecutorIx,
+    pub(crate) platform: Option<Platform>,
+    pub(crate) duration_ms: u64,
+}
+
+/// Where a task is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Nobody needs it built.
+    Idle,
+    /// Needed, and inputs are not whole.
+    Waiting,
+    /// Needed, and could run.
+    Ready,
+    /// Leased.
+    Running(LeaseId),
+    /// What it is for was there or was built.
+    Done,
+    Failed(Failure),
+    DependencyFailed,
+}
+
+impl Phase {
+    /// Still to be done.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Waiting | Self::Ready | Self::Running(_))
+    }
+
+    /// For inputs or an executor.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting | Self::Ready)
+    }
+
+    /// Cannot give its outputs.
+    pub(crate) fn is_failed(&self) -> bool {
+        matches!(self, Self::Failed(_) | Self::DependencyFailed)
+    }
+}
+
+/// Content by name: what is known of it, who has it, who makes and uses it.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) id: ContentId,
+    pub(crate) facts: Option<Facts>,
+    pub(crate) in_store: bool,
+    /// Executors that have it and are not lost; sorted.
+    pub(crate) holders: Vec<ExecutorIx>,
+    /// Direct references that are not whole.
+    pub(crate) references_missing: usize,
+    /// Known, held, and all its references whole.
+    pub(crate) is_whole: bool,
+    /// Direct references that are not whole in the content store.
+    pub(crate) references_unstored: usize,
+    /// Known, in the content store, and all its references so too.
+    pub(crate) is_stored: bool,
+    pub(crate) referrers: Vec<ContentIx>,
+    /// Several for fixed outputs, which many derivations can make.
+    pub(crate) makers: Vec<TaskIx>,
+    pub(crate) users: Vec<TaskIx>,
+    /// Plans that want it, with the position among their roots.
+    pub(crate) roots: Vec<(PlanId, usize)>,
+    /// How often its last holder did not give it to the content store.
+    pub(crate) pulls_failed: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) nar_sha256: [u8; 32],
+    pub(crate) nar_size: u64,
+    /// Without itself and repetitions.
+    pub(crate) references: Vec<ContentIx>,
+}
+
+impl Content {
+    pub(crate) fn references(&self) -> &[ContentIx] {
+        self.facts.as_ref().map_or(&[], |facts| &facts.references)
+    }
+
+    /// Whether somebody who is not lost has it, and what it refers to is known.
+    pub(crate) fn is_available(&self) -> bool {
+        self.facts.is_some() && (self.in_store || !self.holders.is_empty())
+    }
+}
+
+/// An executor that was ever heard of, or that the journal names as a holder.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    pub(crate) name: ExecutorName,
+    pub(crate) boot: Option<BootId>,
+    pub(crate) link: Link,
+    pub(crate) capability: Capability,
+    pub(crate) is_draining: bool,
+    pub(crate) was_told_to_leave: bool,
+    pub(crate) last_heard: Timestamp,
+    pub(crate) leases: BTreeSet<LeaseId>,
+    pub(crate) holds: BTreeSet<ContentIx>,
+    /// What it held when it was lost: nobody counts on it until its inventory names it.
+    pub(crate) held_once: BTreeSet<ContentIx>,
+    /// While an inventory arrives: what it has not named yet.
+    pub(crate) unnamed: Option<BTreeSet<ContentIx>>,
+    /// Leases by platform, since the set of executors changed.
+    pub(crate) given: BTreeMap<Platform, u64>,
+}
+
+/// Whether an executor can be spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Link {
+    Connected,
+    /// Its builds go on.
+    Disconnected,
+    Lost,
+}
+
+impl Executor {
+    pub(crate) fn may_get_leases(&self) -> bool {
+        self.link == Link::Connected && !self.is_draining
+    }
+
+    pub(crate) fn slots_free(&self) -> usize {
+        let slots = usize::try_from(self.capability.slots).unwrap_or(usize::MAX);
+        slots.saturating_sub(self.leases.len())
+    }
+}
+
+/// Tasks with the same requirement.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub(crate) requirement: Requirement,
+    pub(crate) tasks_len: usize,
+    /// Longest way to a root first.
+    pub(crate) ready: BTreeSet<(Reverse<u32>, TaskId, TaskIx)>,
+    /// Executors that may get leases now, and how they run such a task; as of `eligible_version`.
+    pub(crate) eligible: Vec<(ExecutorIx, Platform)>,
+    pub(crate) eligible_version: u64,
+}
+
+/// A lease that counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Lease {
+    pub(crate) key: LeaseKey,
+    pub(crate) task: TaskIx,
+    pub(crate) executor: ExecutorIx,
+    pub(crate) platform: Platform,
+    pub(crate) granted: Timestamp,
+    /// Heartbeats in a row that did not name it.
+    pub(crate) heartbeats_missed: u32,
+}
+
+fn nothing() -> ContentId {
+    ContentId { domain: TrustDomain::Shared, path: StorePath::from_validated("") }
+}
+
+impl Default for Task {
+    fn default() -> Self {
+        Self {
+            id: nothing(),
+            class: crate::arena::Place::at(0),
+            outputs: Vec::new(),
+            inputs: Vec::new(),
+            inputs_missing: 0,
+            is_malformed: false,
+            phase: Phase::Idle,
+            level: 0,
+            plans: Vec::new(),
+            epoch: 0,
+            attempts: 0,
+            attempts_counted: 0,
+            avoided: Vec::new(),
+            former: Vec::new(),
+            last: None,
+        }
+    }
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            id: nothing(),
+            facts: None,
+            in_store: false,
+            holders: Vec::new(),
+            references_missing: 0,
+            is_whole: false,
+            references_unstored: 0,
+            is_stored: false,
+            referrers: Vec::new(),
+            makers: Vec::new(),
+            users: Vec::new(),
+            roots: Vec::new(),
+            pulls_failed: 0,
+        }
+    }
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self {
+            name: ExecutorName("".into()),
+            boot: None,
+            link: Link::Disconnected,
+            capability: Capability::default(),
+            is_draining: false,
+            was_told_to_leave: false,
+            last_heard: Timestamp(0),
+            leases: BTreeSet::new(),
+            holds: BTreeSet::new(),
+            held_once: BTreeSet::new(),
+            unnamed: None,
+            given: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Class {
+    fn default() -> Self {
+        let requirement = Requirement { system: System("".into()), target: None, features: Vec::new() };
+        Self { requirement, tasks_len: 0, ready: BTreeSet::new(), eligible: Vec::new(), eligible_version: 0 }
+    }
+}
+
+impl State {
+    /// Knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            next_lease: settings.first_lease,
+            settings,
+            now: Timestamp(0),
+            started: None,
+            tasks: Arena::new(),
+            task_places: BTreeMap::new(),
+            contents: Arena::new(),
+            content_places: BTreeMap::new(),
+            executors: Arena::new(),
+            executor_places: BTreeMap::new(),
+            classes: Arena::new(),
+            class_places: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            pulls: Pulls::default(),
+            queues: Queues::default(),
+            executors_version: 1,
+            drains_changed: false,
+            content_marks: Marks::default(),
+            task_marks: Marks::default(),
+            out: Outbox::default(),
+        }
+    }
+}
