@@ -1,0 +1,56 @@
+//! A grant of the core becomes a lease that an executor can run: text, path information, where the bytes are.
+use super::sessions::Sessions;
+use crate::config::BuildLimits;
+use crate::knowledge::Knowledge;
+use crate::session::{LeaseOrder, OrderedInput, Source};
+use model::{ContentId, StorePath};
+use scheduler::{Grant, GrantedInput, Holder};
+use std::collections::HashMap;
+use thiserror::Error;
+
+/// Why a lease cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum GrantError {
+    /// The core knows a task that nobody else does.
+    #[error("the text of derivation {0} is not known")]
+    Derivation(StorePath),
+    /// The core counts on content that nobody knows.
+    #[error("path information of input {} (domain {}) is not known", .0.path, .0.domain)]
+    Content(ContentId),
+}
+
+/// Makes the lease.
+pub(super) fn order(
+    grant: &Grant,
+    knowledge: &Knowledge,
+    sessions: &Sessions,
+    trace: HashMap<String, String>,
+    limits: BuildLimits,
+) -> Result<LeaseOrder, GrantError> {
+    let path = &grant.task.path;
+    let derivation = knowledge.derivation(path).ok_or_else(|| GrantError::Derivation(path.clone()))?;
+    let input = |input: &GrantedInput| {
+        let known = knowledge.content(&input.id).ok_or_else(|| GrantError::Content(input.id.clone()))?;
+        let sources = input.holders.iter().filter_map(|holder| source(holder, sessions)).collect();
+        Ok(OrderedInput { id: input.id.clone(), facts: known.facts.clone(), sources })
+    };
+    Ok(LeaseOrder {
+        lease: grant.lease,
+        task: grant.task.clone(),
+        text: derivation.text.clone(),
+        platform: grant.platform.clone(),
+        inputs: grant.inputs.iter().map(input).collect::<Result<_, _>>()?,
+        trace,
+        limits,
+    })
+}
+
+/// Where a holder's bytes are fetched; nowhere while it is not connected.
+fn source(holder: &Holder, sessions: &Sessions) -> Option<Source> {
+    match holder {
+        Holder::ContentStore => Some(Source::ContentStore),
+        Holder::Executor(name) => {
+            Some(Source::Executor { name: name.clone(), address: sessions.address(name)?.clone() })
+        }
+    }
+}

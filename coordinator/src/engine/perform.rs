@@ -1,0 +1,153 @@
+//! Effects, performed once their facts are durable.
+use super::run::{Beginning, Engine, Step};
+use super::{grant, traces};
+use crate::journal::Entry;
+use crate::knowledge::ContentFacts;
+use crate::pull::PullSource;
+use crate::session::{End, Order};
+use model::{ContentId, ExecutorName, Failure, FailureClass, Outcome};
+use scheduler::{Effect, Event, Fact, Grant, News, Settled};
+
+impl Engine {
+    pub(super) fn perform(&mut self, step: Step) {
+        match step {
+            Step::Open(session) => {
+                tracing::info!(executor = %session.executor, data_address = %session.data_address, "executor connected");
+                self.sessions.open(session);
+            }
+            Step::Begin(beginning) => self.perform_begin(*beginning),
+            Step::Perform(effect) => self.perform_effect(effect),
+            Step::Reported(lease, outcome) => self.traces.reported(lease, outcome),
+            Step::Adopt(lease, task) => self.parts.plans.leased(lease, &task),
+            Step::Forget(plan) => self.parts.plans.forget(plan),
+            // Who no longer waits does not need the answer.
+            Step::Cancelled(done, was_running) => {
+                let _ = done.send(was_running);
+            }
+            Step::Snapshot(plan, done) => {
+                let snapshot = self.state.snapshot(plan);
+                let view = snapshot.and_then(|snapshot| self.parts.plans.view(plan, snapshot));
+                let _ = done.send(view);
+            }
+        }
+    }
+
+    /// What settled tasks have made is known before anybody is told of it.
+    pub(super) fn learn(&self, entries: &[Entry]) {
+        for entry in entries {
+            if let Entry::Fact(Fact::TaskSettled { settled: Settled::Built { outputs, .. }, .. }) = entry {
+                for output in outputs {
+                    let facts =
+                        ContentFacts { facts: output.facts.clone(), references: output.references.clone() };
+                    self.parts.knowledge.insert_content(output.id.clone(), facts);
+                }
+            }
+        }
+    }
+
+    fn perform_begin(&mut self, beginning: Beginning) {
+        let Beginning { plan, board, tasks, span, done } = beginning;
+        self.parts.plans.begin(plan, &board, tasks, done.is_some());
+        self.traces.plan(plan, span);
+        self.admissions.extend(done.map(|done| (plan, done)));
+    }
+
+    fn perform_effect(&mut self, effect: Effect) {
+        match effect {
+            // Sorted out before.
+            Effect::Record(_) => {}
+            Effect::Grant(grant) => self.grant(&grant),
+            Effect::Cancel { executor, lease } => self.send(&executor, Order::Cancel(lease)),
+            Effect::Acknowledge { executor, lease } => {
+                self.parts.plans.released(lease);
+                self.send(&executor, Order::Acknowledge(lease));
+            }
+            Effect::Pull { content, from } => self.pull(content, from),
+            Effect::Admitted { plan, counts } => {
+                if let Some(done) = self.admissions.remove(&plan) {
+                    let _ = done.send(counts);
+                }
+            }
+            Effect::Ended { plan, last } => self.parts.plans.keep(plan, last),
+            Effect::Tell { plan, news } => {
+                match &news {
+                    News::Task(change) => self.traces.changed(plan, change),
+                    News::Finished(summary) => {
+                        tracing::info!(
+                            %plan,
+                            succeeded = summary.succeeded,
+                            cancelled = summary.cancelled,
+                            built = summary.tasks_built,
+                            failed = summary.tasks_failed,
+                            duration_ms = summary.duration_ms,
+                            "plan ended"
+                        );
+                        self.traces.plan_ended(plan);
+                    }
+                    News::RootAvailable { .. } | News::Waiting { .. } => {}
+                }
+                self.parts.plans.tell(plan, news);
+            }
+            Effect::MayLeave(executor) => self.send(&executor, Order::MayLeave),
+            Effect::Evict(executor) => {
+                tracing::warn!(%executor, "executor lost: its tasks run elsewhere");
+                self.traces.lost(&executor);
+                self.sessions.end(&executor, End::Lost);
+            }
+        }
+    }
+
+    fn send(&mut self, executor: &ExecutorName, order: Order) {
+        if !self.sessions.send(executor, order) {
+            self.again.push_back(Event::ExecutorDisconnected(executor.clone()));
+        }
+    }
+
+    fn grant(&mut self, grant: &Grant) {
+        let trace = self.traces.leased(grant);
+        tracing::debug!(
+            executor = %grant.executor,
+            name = traces::name(&grant.task),
+            platform = %grant.platform,
+            lease = grant.lease.id.0,
+            attempt = grant.attempt,
+            "leased"
+        );
+        let order = grant::order(grant, &self.parts.knowledge, &self.sessions, trace, self.parts.limits);
+        match order {
+            Ok(order) => {
+                self.parts.plans.leased(grant.lease, &grant.task);
+                self.send(&grant.executor, Order::Lease(Box::new(order)));
+            }
+            Err(error) => {
+                // It cannot be built by anybody: facts that should be there are not.
+                tracing::error!(task = %grant.task.path, %error, "cannot make a lease");
+                self.again.push_back(Event::LeaseReported {
+                    executor: grant.executor.clone(),
+                    lease: grant.lease,
+                    task: grant.task.clone(),
+                    outcome: Outcome::Failed(Failure {
+                        class: FailureClass::InputRejected,
+                        message: error.to_string(),
+                        exit_status: None,
+                        missing_inputs: Vec::new(),
+                    }),
+                });
+            }
+        }
+    }
+
+    fn pull(&mut self, content: ContentId, from: Vec<ExecutorName>) {
+        let source = |name: &ExecutorName| {
+            let address = self.sessions.address(name)?.to_string();
+            Some(PullSource { name: name.clone(), address })
+        };
+        let reachable: Vec<_> = from.iter().filter_map(source).collect();
+        if reachable.is_empty() {
+            // Tried again when time has passed: nobody has refused.
+            self.again.push_back(Event::PullFailed { content, from: Vec::new() });
+        } else {
+            self.parts.puller.pull(content, reachable);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The engine's loop: batch, apply, append, perform.
+use super::holders::RecordedHolders;
+use super::sessions::Sessions;
+use super::traces::Traces;
+use super::{Command, Commands, Parts};
+use crate::journal::{AdmittedPlan, Entry, JournalError};
+use crate::session::Session;
+use model::{ExecutorName, PlanId, TaskId};
+use scheduler::{Effect, Event, Fact, NewPlan, PlanCounts, Settled, State, Timestamp, apply};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::Span;
+
+/// Commands that share one append to the journal.
+const BATCH_COMMANDS_MAX: usize = 256;
+/// How often plans without a client are looked for.
+const ABANDONED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the engine ended.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// What cannot be remembered must not be done.
+    #[error("the journal failed: the coordinator ends rather than forget what it does")]
+    Journal(#[source] JournalError),
+}
+
+/// What is to be done once the batch's facts are durable.
+pub(super) enum Step {
+    /// A session begins.
+    Open(Session),
+    /// A plan begins to be watchable.
+    Begin(Box<Beginning>),
+    /// An effect of the core.
+    Perform(Effect),
+    /// An attempt was reported.
+    Reported(scheduler::LeaseKey, &'static str),
+    /// A lease that an earlier run of the coordinator gave.
+    Adopt(scheduler::LeaseKey, TaskId),
+    /// Nobody can watch a plan any more.
+    Forget(PlanId),
+    /// Answer a cancellation.
+    Cancelled(oneshot::Sender<bool>, bool),
+    /// Answer a watcher.
+    Snapshot(PlanId, oneshot::Sender<Option<(u64, crate::plans::View)>>),
+}
+
+/// A plan that begins, or goes on after a restart.
+pub(super) struct Beginning {
+    pub(super) plan: PlanId,
+    pub(super) board: Arc<str>,
+    pub(super) tasks: Arc<[TaskId]>,
+    pub(super) span: Span,
+    /// Who waits for the admission; nobody after a restart.
+    pub(super) done: Option<oneshot::Sender<PlanCounts>>,
+}
+
+/// The engine.
+pub struct Engine {
+    pub(super) parts: Parts,
+    pub(super) state: State,
+    pub(super) sessions: Sessions,
+    pub(super) traces: Traces,
+    pub(super) recorded_holders: RecordedHolders,
+    pub(super) living: HashSet<PlanId>,
+    pub(super) admissions: HashMap<PlanId, oneshot::Sender<PlanCounts>>,
+    /// Events that effects gave rise to: before anything that comes from outside.
+    pub(super) again: VecDeque<Event>,
+    entries: Vec<Entry>,
+    steps: Vec<Step>,
+    started: Instant,
+    abandoned_looked: Instant,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        let now = Instant::now();
+        Self {
+            state: State::new(parts.settings.clone()),
+            parts,
+            sessions: Sessions::default(),
+            traces: Traces::default(),
+            recorded_holders: RecordedHolders::default(),
+            living: HashSet::new(),
+            admissions: HashMap::new(),
+            again: VecDeque::new(),
+            entries: Vec::new(),
+            steps: Vec::new(),
+            started: now,
+            abandoned_looked: now,
+        }
+    }
+
+    /// Runs until the last handle is dropped.
+    ///
+    /// # Errors
+    /// The journal failed.
+    pub async fn run(mut self, mut commands: Commands) -> Result<(), EngineError> {
+        let interval_ms = (self.parts.settings.heartbeat_interval_ms / 2).max(10);
+        let mut ticks = tokio::time::interval(Duration::from_millis(interval_ms));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.0.recv() => match command {
+                    None => return Ok(()),
+                    Some(command) => self.take(command),
+                },
+                _ = ticks.tick() => self.tick(),
+            }
+            for _ in 1..BATCH_COMMANDS_MAX {
+                let Ok(command) = commands.0.try_recv() else { break };
+                self.take(command);
+            }
+            self.settle().await?;
+        }
+    }
+
+    /// Makes what was taken durable, performs it, and goes on with what follows from that.
+    pub(super) async fn settle(&mut self) -> Result<(), EngineError> {
+        loop {
+            let entries = std::mem::take(&mut self.entries);
+            self.learn(&entries);
+            self.parts.journal.append(entries).await.map_err(EngineError::Journal)?;
+            for step in std::mem::take(&mut self.steps) {
+                self.perform(step);
+            }
+            if self.again.is_empty() {
+                return Ok(());
+            }
+            while let Some(event) = self.again.pop_front() {
+                self.apply(event);
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Open(session, connected) => {
+                self.steps.push(Step::Open(session));
+                self.opened(connected);
+            }
+            Command::Of(executor, session, event) => self.said(&executor, session, event),
+            Command::Close(executor, session) => {
+                if self.is_current(&executor, session) {
+                    self.sessions.close(&executor, session);
+                    self.apply(Event::ExecutorDisconnected(executor));
+                }
+            }
+            Command::Happened(event) => self.apply(event),
+            Command::Admit { plan, board, span, done } => self.admit(*plan, &board, span, done),
+            Command::Cancel(plan, done) => {
+                let is_living = self.living.contains(&plan);
+                if is_living {
+                    self.apply(Event::PlanCancelled(plan));
+                }
+                self.steps.push(Step::Cancelled(done, is_living));
+            }
+            Command::Snapshot(plan, done) => self.steps.push(Step::Snapshot(plan, done)),
+        }
+    }
+
+    /// Whether a session is the newest of its executor, those included that are still to begin.
+    fn is_current(&self, executor: &ExecutorName, number: u64) -> bool {
+        let pending = self.steps.iter().rev().find_map(|step| match step {
+            Step::Open(session) if session.executor == *executor => Some(session.number == number),
+            _ => None,
+        });
+        pending.unwrap_or_else(|| self.sessions.is_current(executor, number))
+    }
+
+    fn opened(&mut self, connected: Event) {
+        if let Event::ExecutorConnected { running, .. } = &connected {
+            let adopted = running.iter().map(|running| Step::Adopt(running.lease, running.task.clone()));
+            self.steps.extend(adopted);
+        }
+        self.apply(connected);
+    }
+
+    fn said(&mut self, executor: &ExecutorName, session: u64, event: Event) {
+        if !self.is_current(executor, session) {
+            return;
+        }
+        match &event {
+            Event::ExecutorHolds(held) => {
+                let named = held.contents.iter().map(|content| &content.id);
+                let gone = self.recorded_holders.inventory(executor, named, held.is_last);
+                self.entries.extend(gone.into_iter().map(Entry::Fact));
+            }
+            Event::LeaseReported { lease, outcome, .. } => {
+                let outcome = match outcome {
+                    model::Outcome::Built(_) => "built",
+                    model::Outcome::Failed(_) => "failed",
+                };
+                self.steps.push(Step::Reported(*lease, outcome));
+            }
+            _ => {}
+        }
+        self.apply(event);
+    }
+
+    fn admit(&mut self, plan: NewPlan, board: &Arc<str>, span: Span, done: oneshot::Sender<PlanCounts>) {
+        let tasks: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
+        self.entries.push(Entry::PlanAdmitted(AdmittedPlan {
+            id: plan.id,
+            board: board.clone(),
+            roots: plan.roots.clone(),
+            tasks: tasks.clone(),
+            trace: node::propagate::of(&span),
+            admitted_unix_ms: unix_ms(),
+        }));
+        tracing::info!(parent: &span, plan = %plan.id, %board, tasks = tasks.len(), "plan admitted");
+        let board = board.clone();
+        self.begin(Beginning { plan: plan.id, board, tasks: tasks.into(), span, done: Some(done) }, plan);
+    }
+
+    /// Hands a plan to the core.
+    pub(super) fn begin(&mut self, beginning: Beginning, mut plan: NewPlan) {
+        if self.started.elapsed() < Duration::from_millis(self.parts.settings.eviction_after_ms) {
+            for content in &mut plan.contents {
+                content.holders.extend(self.recorded_holders.of(&content.id));
+            }
+        }
+        self.living.insert(plan.id);
+        self.steps.push(Step::Begin(Box::new(beginning)));
+        self.apply(Event::PlanAdmitted(plan));
+    }
+
+    fn tick(&mut self) {
+        self.apply(Event::Tick);
+        if self.abandoned_looked.elapsed() < ABANDONED_INTERVAL {
+            return;
+        }
+        self.abandoned_looked = Instant::now();
+        for plan in self.parts.plans.abandoned(self.parts.abandoned_after) {
+            if self.living.contains(&plan) {
+                tracing::info!(%plan, "no client for too long: plan cancelled");
+                self.apply(Event::PlanCancelled(plan));
+            } else {
+                self.entries.push(Entry::PlanForgotten(plan));
+                self.steps.push(Step::Forget(plan));
+            }
+        }
+    }
+
+    /// Applies an event, and sorts its effects into what to append and what to perform.
+    pub(super) fn apply(&mut self, event: Event) {
+        let now = Timestamp(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        for effect in apply(&mut self.state, event, now) {
+            match effect {
+                Effect::Record(fact) => self.record(fact),
+                other => self.steps.push(Step::Perform(other)),
+            }
+        }
+    }
+
+    /// Appends an entry with the next batch.
+    pub(super) fn remember(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    fn record(&mut self, fact: Fact) {
+        let tail = match &fact {
+            Fact::TaskSettled { task, settled: Settled::Failed(_) } => {
+                let tail = self.parts.plans.failed(task);
+                Some(Entry::LogTail { task: task.clone(), tail })
+            }
+            Fact::PlanEnded(plan, _) => {
+                self.living.remove(plan);
+                None
+            }
+            _ => None,
+        };
+        self.entries.push(Entry::Fact(fact));
+        self.entries.extend(tail);
+    }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

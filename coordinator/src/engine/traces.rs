@@ -1,0 +1,96 @@
+//! The spans of plans, of ready tasks that wait for an executor, and of leases: one trace from the client to the build.
+use model::{ExecutorName, PlanId, TaskId};
+use scheduler::{Grant, LeaseKey, TaskChange, TaskState};
+use std::collections::HashMap;
+use tracing::Span;
+
+/// Ready tasks whose wait is a span of its own; more are not shown.
+const QUEUED_SPANS_MAX: usize = 4_096;
+
+/// All spans that are open.
+#[derive(Debug, Default)]
+pub(super) struct Traces {
+    plans: HashMap<PlanId, Span>,
+    queued: HashMap<TaskId, Span>,
+    leases: HashMap<LeaseKey, (ExecutorName, Span)>,
+}
+
+/// The span of a plan, below the current one.
+pub(super) fn plan_span(plan: PlanId, board: &str, tasks: usize) -> Span {
+    tracing::info_span!("plan", %plan, board, tasks)
+}
+
+/// The span of a plan that an earlier run began.
+pub(super) fn resumed_plan_span(plan: PlanId, board: &str, trace: &HashMap<String, String>) -> Span {
+    let span = tracing::info_span!(parent: None, "plan", %plan, board, is_resumed = true);
+    node::propagate::set_parent(&span, trace);
+    span
+}
+
+impl Traces {
+    /// A plan lives.
+    pub(super) fn plan(&mut self, plan: PlanId, span: Span) {
+        self.plans.insert(plan, span);
+    }
+
+    /// A plan ended.
+    pub(super) fn plan_ended(&mut self, plan: PlanId) {
+        self.plans.remove(&plan);
+    }
+
+    /// A task of a plan changed.
+    pub(super) fn changed(&mut self, plan: PlanId, change: &TaskChange) {
+        if change.state != TaskState::Ready {
+            self.queued.remove(&change.task);
+            return;
+        }
+        if let Some(parent) = self.plans.get(&plan)
+            && self.queued.len() < QUEUED_SPANS_MAX
+            && !self.queued.contains_key(&change.task)
+        {
+            let span = tracing::info_span!(parent: parent, "queue", derivation = %change.task.path, name = name(&change.task));
+            self.queued.insert(change.task.clone(), span);
+        }
+    }
+
+    /// A task is leased: gives the context for its executor.
+    pub(super) fn leased(&mut self, grant: &Grant) -> HashMap<String, String> {
+        self.queued.remove(&grant.task);
+        let parent = self.plans.get(&grant.plan).cloned().unwrap_or_else(Span::none);
+        let span = tracing::info_span!(
+            parent: &parent,
+            "lease",
+            derivation = %grant.task.path,
+            name = name(&grant.task),
+            executor = %grant.executor,
+            platform = %grant.platform,
+            attempt = grant.attempt,
+            lease = grant.lease.id.0,
+            outcome = tracing::field::Empty,
+        );
+        let context = node::propagate::of(&span);
+        self.leases.insert(grant.lease, (grant.executor.clone(), span));
+        context
+    }
+
+    /// A lease's attempt ended.
+    pub(super) fn reported(&mut self, lease: LeaseKey, outcome: &str) {
+        if let Some((_, span)) = self.leases.remove(&lease) {
+            span.record("outcome", outcome);
+        }
+    }
+
+    /// All leases of an executor are over.
+    pub(super) fn lost(&mut self, executor: &ExecutorName) {
+        for (_, (_, span)) in self.leases.extract_if(|_, (name, _)| name == executor) {
+            span.record("outcome", "executor lost");
+        }
+    }
+}
+
+/// A derivation's name, for people: the file's name without hash and extension.
+pub(super) fn name(task: &TaskId) -> &str {
+    let file = task.path.as_str().rsplit('/').next().unwrap_or_default();
+    let name = file.split_once('-').map_or(file, |(_, name)| name);
+    name.strip_suffix(".drv").unwrap_or(name)
+}

@@ -1,0 +1,146 @@
+//! What running tasks say: phase, and the end of the log, which outlives a failure. Pure.
+use model::{TaskId, limits::LOG_TAIL_BYTES_MAX};
+use scheduler::{LeaseKey, TaskChange};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// What one task says.
+#[derive(Debug, Default)]
+struct TaskLog {
+    /// The lease that speaks for it.
+    lease: Option<LeaseKey>,
+    /// As it was last told to be running.
+    running: Option<TaskChange>,
+    phase: Arc<str>,
+    tail: VecDeque<u8>,
+    /// The end of the log of a failure.
+    kept: Arc<[u8]>,
+}
+
+/// What all tasks say.
+#[derive(Debug, Default)]
+pub(super) struct TaskLogs {
+    tasks: HashMap<TaskId, TaskLog>,
+    leases: HashMap<LeaseKey, TaskId>,
+}
+
+impl TaskLogs {
+    /// A lease speaks for a task from now on; a log that an earlier one began is over.
+    pub(super) fn leased(&mut self, lease: LeaseKey, task: &TaskId) {
+        let log = self.tasks.entry(task.clone()).or_default();
+        if log.lease == Some(lease) {
+            return;
+        }
+        if let Some(former) = log.lease.replace(lease) {
+            self.leases.remove(&former);
+        }
+        log.phase = Arc::default();
+        log.tail.clear();
+        self.leases.insert(lease, task.clone());
+    }
+
+    /// The task of a lease, if that speaks for one.
+    pub(super) fn task(&self, lease: LeaseKey) -> Option<&TaskId> {
+        self.leases.get(&lease)
+    }
+
+    /// Next bytes of a task's log.
+    pub(super) fn append(&mut self, task: &TaskId, text: &[u8]) {
+        let Some(log) = self.tasks.get_mut(task) else { return };
+        let text = &text[text.len().saturating_sub(LOG_TAIL_BYTES_MAX)..];
+        log.tail.extend(text);
+        let excess = log.tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+        log.tail.drain(..excess);
+    }
+
+    /// A task's build is in another phase; gives what to tell, if the task is told to be running.
+    pub(super) fn enter(&mut self, task: &TaskId, phase: &str) -> Option<TaskChange> {
+        let log = self.tasks.get_mut(task)?;
+        log.phase = phase.into();
+        log.running.clone()
+    }
+
+    /// Remembers how a running task is told.
+    pub(super) fn running(&mut self, change: &TaskChange) {
+        self.tasks.entry(change.task.clone()).or_default().running = Some(change.clone());
+    }
+
+    /// A lease is over, and the task is settled or goes on with another.
+    pub(super) fn released(&mut self, lease: LeaseKey) {
+        if let Some(log) = self.leases.remove(&lease).and_then(|task| self.tasks.get_mut(&task)) {
+            log.lease = None;
+            log.running = None;
+            log.phase = Arc::default();
+        }
+    }
+
+    /// The task failed for good: the end of its log is kept.
+    pub(super) fn failed(&mut self, task: &TaskId) -> Arc<[u8]> {
+        let Some(log) = self.tasks.get_mut(task) else { return Arc::default() };
+        let tail = std::mem::take(&mut log.tail);
+        log.kept = Vec::from(tail).into();
+        log.kept.clone()
+    }
+
+    /// The end of a log that an earlier run has recorded.
+    pub(super) fn restore(&mut self, task: &TaskId, tail: Arc<[u8]>) {
+        self.tasks.entry(task.clone()).or_default().kept = tail;
+    }
+
+    /// The phase of a task's build.
+    pub(super) fn phase(&self, task: &TaskId) -> Arc<str> {
+        self.tasks.get(task).map(|log| log.phase.clone()).unwrap_or_default()
+    }
+
+    /// The end of a failed task's log.
+    pub(super) fn tail(&self, task: &TaskId) -> Arc<[u8]> {
+        self.tasks.get(task).map(|log| log.kept.clone()).unwrap_or_default()
+    }
+
+    /// Nobody wants a task any more.
+    pub(super) fn forget(&mut self, task: &TaskId) {
+        if let Some(lease) = self.tasks.remove(task).and_then(|log| log.lease) {
+            self.leases.remove(&lease);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{ContentId, Epoch, LeaseId, StorePath, TrustDomain};
+
+    fn lease(number: u64) -> LeaseKey {
+        LeaseKey { id: LeaseId(number), epoch: Epoch(1) }
+    }
+
+    fn task() -> TaskId {
+        ContentId { domain: TrustDomain::Shared, path: StorePath::from_validated("/nix/store/x.drv") }
+    }
+
+    #[test]
+    fn only_the_newest_lease_speaks_and_its_log_begins_anew() {
+        let mut logs = TaskLogs::default();
+        logs.leased(lease(1), &task());
+        logs.append(&task(), b"old");
+        logs.leased(lease(2), &task());
+        assert_eq!((logs.task(lease(1)), logs.task(lease(2))), (None, Some(&task())));
+        logs.append(&task(), b"new");
+        logs.released(lease(1));
+        assert_eq!(&*logs.failed(&task()), b"new");
+        assert_eq!(&*logs.tail(&task()), b"new");
+    }
+
+    #[test]
+    fn the_end_of_a_long_log_is_kept() {
+        let mut logs = TaskLogs::default();
+        logs.leased(lease(1), &task());
+        logs.append(&task(), &vec![b'a'; LOG_TAIL_BYTES_MAX + 5]);
+        logs.append(&task(), b"end");
+        logs.released(lease(1));
+        let tail = logs.failed(&task());
+        assert_eq!((tail.len(), tail.ends_with(b"aend")), (LOG_TAIL_BYTES_MAX, true));
+        logs.forget(&task());
+        assert!(logs.tail(&task()).is_empty());
+    }
+}

@@ -1,0 +1,67 @@
+//! One client that follows one plan, at its own pace.
+use super::event_log::Next;
+use super::{Plan, PlanEvent, View, locked};
+use model::PlanId;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Who knows where living plans are.
+pub trait Snapshots {
+    /// The state of a plan with the number of the newest event that is part of it; `None` when it has ended.
+    fn snapshot(&self, plan: PlanId) -> impl Future<Output = Option<(u64, View)>> + Send;
+}
+
+/// Follows a plan. As long as it exists, the plan has a client.
+#[derive(Debug)]
+pub struct Watch {
+    plan: Arc<Plan>,
+    changed: watch::Receiver<u64>,
+    /// The next number to tell; `None` when the plan's state must be told first.
+    position: Option<u64>,
+    logs: bool,
+}
+
+impl Watch {
+    pub(super) fn new(plan: Arc<Plan>, from_sequence: u64, logs: bool) -> Self {
+        locked(&plan.presence).watchers += 1;
+        let changed = plan.changed.subscribe();
+        let position = locked(&plan.log).position(from_sequence);
+        Self { plan, changed, position, logs }
+    }
+
+    /// The next event with its number; `None` after the last one.
+    pub async fn next(&mut self, snapshots: &impl Snapshots) -> Option<(u64, PlanEvent)> {
+        loop {
+            let Some(position) = self.position else { return self.state(snapshots).await };
+            self.changed.borrow_and_update();
+            let next = locked(&self.plan.log).next(position, self.logs);
+            match next {
+                Next::Event(number, event) => {
+                    self.position = Some(number + 1);
+                    return Some((number, PlanEvent::clone(&event)));
+                }
+                Next::Behind => self.position = None,
+                Next::End => return None,
+                // The sender lives in the plan, which this watch holds.
+                Next::Wait => self.changed.changed().await.ok()?,
+            }
+        }
+    }
+
+    async fn state(&mut self, snapshots: &impl Snapshots) -> Option<(u64, PlanEvent)> {
+        let living = snapshots.snapshot(self.plan.id).await;
+        let living = living.map(|(number, view)| (number, Arc::new(view)));
+        let (number, view) = living.or_else(|| locked(&self.plan.log).view())?;
+        self.position = Some(number + 1);
+        Some((number, PlanEvent::Snapshot(view)))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut presence = locked(&self.plan.presence);
+        presence.watchers -= 1;
+        presence.left = Instant::now();
+    }
+}

@@ -1,0 +1,225 @@
+//! What is said in one executor's session: its messages become events, orders become messages.
+use super::hello::key;
+use super::wire::coordinator_message;
+use crate::engine::{EngineHandle, EngineStopped};
+use crate::knowledge::Knowledge;
+use crate::plans::Plans;
+use crate::session::Order;
+use model::{
+    ContentId, ExecutorName, Failure, FailureClass, Outcome, TaskId, limits::CONTROL_MESSAGE_BYTES_MAX,
+};
+use prost::Message as _;
+use proto::convert::SignedPathInfo;
+use proto::v1;
+use proto::v1::executor_message::Message;
+use scheduler::{Event, Held, Holder, KnownContent, LeaseKey, RunningLease};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct WorkSession {
+    engine: EngineHandle,
+    knowledge: Arc<Knowledge>,
+    plans: Plans,
+    pub(super) executor: ExecutorName,
+    number: u64,
+    /// What is leased in it: nobody speaks for another's lease.
+    leases: Mutex<HashMap<LeaseKey, TaskId>>,
+}
+
+impl WorkSession {
+    pub(super) fn new(
+        engine: EngineHandle,
+        knowledge: Arc<Knowledge>,
+        plans: Plans,
+        executor: ExecutorName,
+        number: u64,
+        running: &[RunningLease],
+    ) -> Self {
+        let leases = running.iter().map(|running| (running.lease, running.task.clone())).collect();
+        Self { engine, knowledge, plans, executor, number, leases: Mutex::new(leases) }
+    }
+
+    /// The session's connection has ended.
+    pub(super) async fn close(&self) {
+        self.engine.close(&self.executor, self.number).await;
+    }
+
+    /// Takes what the executor says, until it says no more. Without a status the executor ended it.
+    pub(super) async fn receive(&self, incoming: &mut Streaming<v1::ExecutorMessage>) -> Option<Status> {
+        loop {
+            let message = match incoming.message().await {
+                Ok(message) => message?.message,
+                Err(status) => return Some(status),
+            };
+            // Of a later version: not understood, not needed.
+            let Some(message) = message else { continue };
+            if let Err(EngineStopped) = self.take(message).await {
+                return Some(super::plans::stopping());
+            }
+        }
+    }
+
+    async fn take(&self, message: Message) -> Result<(), EngineStopped> {
+        let executor = self.executor.clone();
+        let event = match message {
+            Message::Hello(_) => {
+                tracing::warn!(%executor, "a second hello is ignored");
+                return Ok(());
+            }
+            Message::Progress(progress) => {
+                self.progress(progress);
+                return Ok(());
+            }
+            Message::Inventory(inventory) => Event::ExecutorHolds(self.inventory(inventory)),
+            Message::Heartbeat(heartbeat) => {
+                let running = heartbeat.running.iter().map(|running| key(running.lease_id, running.epoch));
+                Event::Heartbeat { executor, running: running.collect() }
+            }
+            Message::Report(report) => match self.report(report) {
+                Some(reported) => reported,
+                None => return Ok(()),
+            },
+            Message::Draining(_) => {
+                tracing::info!(%executor, "executor drains");
+                Event::ExecutorDraining(executor)
+            }
+        };
+        self.said(event).await
+    }
+
+    async fn said(&self, event: Event) -> Result<(), EngineStopped> {
+        self.engine.said(&self.executor, self.number, event).await
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<LeaseKey, TaskId>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self, progress: v1::Progress) {
+        let lease = key(progress.lease_id, progress.epoch);
+        if self.leases().contains_key(&lease) {
+            let phase = Some(progress.phase.as_str()).filter(|phase| !phase.is_empty());
+            self.plans.progress(lease, phase, progress.log);
+        }
+    }
+
+    /// What an executor holds counts when hash and size are the recorded ones.
+    fn inventory(&self, inventory: v1::Inventory) -> Held {
+        let mut contents = Vec::with_capacity(inventory.held.len());
+        for info in inventory.held {
+            match SignedPathInfo::try_from(info) {
+                Ok(info) => contents.extend(self.known(info)),
+                Err(error) => {
+                    tracing::warn!(executor = %self.executor, %error, "part of an inventory is ignored");
+                }
+            }
+        }
+        Held { executor: self.executor.clone(), contents, is_last: inventory.last }
+    }
+
+    fn known(&self, info: SignedPathInfo) -> Option<KnownContent> {
+        let Some(known) = self.knowledge.content(&info.id) else {
+            tracing::debug!(executor = %self.executor, path = %info.id.path, "held, and nothing is known about it");
+            return None;
+        };
+        let (recorded, said) = (&known.facts, &info.facts);
+        if recorded.nar_sha256 != said.nar_sha256 || recorded.nar_size != said.nar_size {
+            tracing::warn!(executor = %self.executor, path = %info.id.path, "held with other bytes than recorded: ignored");
+            return None;
+        }
+        Some(KnownContent {
+            id: info.id,
+            references: known.references.clone(),
+            nar_sha256: recorded.nar_sha256,
+            nar_size: recorded.nar_size,
+            holders: vec![Holder::Executor(self.executor.clone())],
+        })
+    }
+
+    /// A report as an event; none for a lease of nobody knows what.
+    fn report(&self, report: v1::Report) -> Option<Event> {
+        let lease = key(report.lease_id, report.epoch);
+        let leased = self.leases().get(&lease).cloned();
+        let named = report.derivation.map(ContentId::try_from);
+        let Some(task) = leased.or_else(|| named.and_then(Result::ok)) else {
+            tracing::warn!(executor = %self.executor, lease = lease.id.0, "a report of no derivation is ignored");
+            return None;
+        };
+        let outcome = match report.outcome.map(Outcome::try_from) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(error)) => misreported(error.to_string()),
+            None => misreported("it has no outcome".to_owned()),
+        };
+        if let Some(times) = report.times {
+            tracing::debug!(
+                executor = %self.executor,
+                path = %task.path,
+                inputs_ms = times.inputs_ms,
+                build_ms = times.build_ms,
+                outputs_ms = times.outputs_ms,
+                input_bytes_fetched = times.input_bytes_fetched,
+                "reported"
+            );
+        }
+        Some(Event::LeaseReported { executor: self.executor.clone(), lease, task, outcome })
+    }
+
+    /// Notes what an order does to the session's leases.
+    fn note(&self, order: &Order) {
+        match order {
+            Order::Lease(order) => drop(self.leases().insert(order.lease, order.task.clone())),
+            Order::Acknowledge(lease) => drop(self.leases().remove(lease)),
+            Order::Cancel(_) | Order::MayLeave => {}
+        }
+    }
+}
+
+/// An executor that reports nonsense: its own trouble, another may do better.
+fn misreported(problem: String) -> Outcome {
+    failed(FailureClass::Infrastructure, format!("the executor's report cannot be understood: {problem}"))
+}
+
+fn failed(class: FailureClass, message: String) -> Outcome {
+    Outcome::Failed(Failure { class, message, exit_status: None, missing_inputs: Vec::new() })
+}
+
+/// Sends orders to the executor, until its connection ends.
+pub(super) async fn forward(
+    session: &WorkSession,
+    mut orders: mpsc::Receiver<Order>,
+    messages: &mpsc::Sender<Result<v1::CoordinatorMessage, Status>>,
+) -> Option<Status> {
+    while let Some(order) = orders.recv().await {
+        session.note(&order);
+        let leased = match &order {
+            Order::Lease(order) => Some((order.lease, order.task.clone(), order.inputs.len())),
+            _ => None,
+        };
+        let message = coordinator_message(order);
+        let bytes = message.encoded_len();
+        if let Some((lease, task, inputs)) = leased
+            && bytes > CONTROL_MESSAGE_BYTES_MAX
+        {
+            let problem = format!(
+                "the lease with {inputs} inputs takes {bytes} bytes, more than {CONTROL_MESSAGE_BYTES_MAX}: \
+                 the derivation's input closure is too large"
+            );
+            let outcome = failed(FailureClass::InputRejected, problem);
+            let executor = session.executor.clone();
+            let refused = Event::LeaseReported { executor, lease, task, outcome };
+            if session.said(refused).await.is_err() {
+                return Some(super::plans::stopping());
+            }
+            continue;
+        }
+        if messages.send(Ok(message)).await.is_err() {
+            return None;
+        }
+    }
+    // The engine has let go of the session, and says why elsewhere.
+    std::future::pending().await
+}
