@@ -23,6 +23,25 @@ pub enum LookupError {
     Path(#[from] StorePathError),
 }
 
+/// Removes bytes that are not those that are known of, so that the right ones can be written: left by a coordinator that was
+/// killed before it could remember them. Blocks.
+///
+/// # Errors
+/// A disk that refuses.
+pub fn remove_unknown(
+    knowledge: &Knowledge,
+    store: &dyn ContentStore,
+    id: &ContentId,
+) -> Result<(), CasError> {
+    let Ok(blob) = paths::blob_id(id) else { return Ok(()) };
+    let is_known = knowledge.content(id).is_some_and(|known| held(store, id, &known));
+    if store.get(&blob).is_some() && !is_known {
+        tracing::warn!(%blob, "bytes in the content store that nothing is known of are removed");
+        store.remove(&blob)?;
+    }
+    Ok(())
+}
+
 /// Contents that can be served.
 #[derive(Debug)]
 pub struct Contents {

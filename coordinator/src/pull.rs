@@ -1,4 +1,5 @@
 //! Pulls: content that executors hold comes into the content store (decision 001), verified against what is recorded.
+use crate::content::remove_unknown;
 use crate::knowledge::{ContentFacts, Knowledge};
 use crate::paths;
 use crate::rpc::download::{DownloadError, Peers};
@@ -161,7 +162,13 @@ impl Shared {
         let blob = paths::blob_id(content).map_err(|_| PullError::Unknown)?;
         let session = match progress.session.take() {
             Some(session) => session,
-            None => (Upload::begin(self.store.clone(), blob, announced(&known)).await?, 0),
+            None => {
+                let (knowledge, store, id) = (self.knowledge.clone(), self.store.clone(), content.clone());
+                let removed =
+                    node::task::spawn_blocking("remove", move || remove_unknown(&knowledge, &*store, &id));
+                removed.await.unwrap_or(Ok(()))?;
+                (Upload::begin(self.store.clone(), blob, announced(&known)).await?, 0)
+            }
         };
         let (upload, offset) = progress.session.insert(session);
         let asked = timed(self.peers.download(source, content, *offset)).await??;

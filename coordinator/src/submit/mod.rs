@@ -18,6 +18,7 @@ use scheduler::NewPlan;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 /// Submissions at once, of all boards.
 const SUBMISSIONS_MAX: usize = 32;
@@ -107,9 +108,12 @@ pub async fn converse(
     let _permit = submitter.submissions.try_acquire().map_err(|_| SubmitError::Busy)?;
     check(&start)?;
     let roots = start.wanted.iter().map(|wanted| wanted.derivation.clone());
-    let fetched = fetch::derivations(board, roots, &submitter.knowledge).await?;
-    let knowledge = submitter.knowledge.clone();
-    let verified = node::task::spawn_blocking("verify", move || verify::all(&fetched, &knowledge));
+    let fetching = fetch::derivations(board, roots, &submitter.knowledge);
+    let fetched = fetching.instrument(tracing::info_span!("ask for derivations")).await?;
+    let (knowledge, span) =
+        (submitter.knowledge.clone(), tracing::info_span!("verify", derivations = fetched.len()));
+    let verified =
+        node::task::spawn_blocking("verify", move || span.in_scope(|| verify::all(&fetched, &knowledge)));
     let verified = verified.await.map_err(|_| SubmitError::Gone)??;
     record(verified, submitter).await?;
     let roots = plan::roots(&start.wanted, &submitter.knowledge)?;
@@ -121,7 +125,8 @@ pub async fn converse(
         return Err(SubmitError::TooLarge { what: "derivations", max: limits::PLAN_DERIVATIONS_MAX });
     }
     let needed = graph.iter().flat_map(|(_, derivation)| derivation.sources.iter().cloned());
-    let sources = sources::collect(board, name, needed, submitter).await?;
+    let collecting = sources::collect(board, name, needed, submitter);
+    let sources = collecting.instrument(tracing::info_span!("ask for sources")).await?;
     plan::assemble(&graph, &roots, &sources, submitter)
 }
 

@@ -1,5 +1,6 @@
 //! Sources on their way up: only what a submission asked for; its trust domain is decided here, by what its bytes prove.
 use super::plan::resolve;
+use crate::content::remove_unknown;
 use crate::journal::{Entry, Journal, JournalError};
 use crate::knowledge::{ContentFacts, Knowledge};
 use crate::paths;
@@ -129,8 +130,23 @@ impl Uploads {
         let (id, known) = self.identify(&board, path, facts);
         let blob = paths::blob_id(&id)?;
         let under_way = UnderWay::begin(self.clone(), board);
-        let upload = Upload::begin(self.store.clone(), blob, announced).await?;
+        let upload = self.begin_to_write(&id, blob, announced).await?;
         Ok(Receiving { id, known, upload, under_way })
+    }
+
+    async fn begin_to_write(
+        &self,
+        id: &ContentId,
+        blob: cas::BlobId,
+        announced: Announced,
+    ) -> Result<Upload, CasError> {
+        if self.store.get(&blob).is_some_and(|stored| stored.nar_sha256 != announced.nar_sha256) {
+            let (knowledge, store, id) = (self.knowledge.clone(), self.store.clone(), id.clone());
+            let removed =
+                node::task::spawn_blocking("remove", move || remove_unknown(&knowledge, &*store, &id));
+            removed.await.unwrap_or(Ok(()))?;
+        }
+        Upload::begin(self.store.clone(), blob, announced).await
     }
 
     /// Whose content it will be, if the bytes are as announced.

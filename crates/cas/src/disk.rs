@@ -193,6 +193,22 @@ impl ContentStore for DiskStore {
         fs::hard_link(self.shared.entry(from).join(NAR), &path).map_err(CasError::io("link", &path))?;
         self.shared.publish(to, stored, made)
     }
+
+    fn remove(&self, id: &BlobId) -> Result<bool, CasError> {
+        let away = self.shared.partial()?;
+        {
+            let _turn = self.shared.commit.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.shared.index.write().unwrap_or_else(PoisonError::into_inner).remove(id).is_none() {
+                return Ok(false);
+            }
+            // Whole or gone for a process that is killed here, too.
+            let entry = self.shared.entry(id);
+            fs::rename(&entry, away.path().join("removed")).map_err(CasError::io("rename", entry))?;
+        }
+        let path = away.path().to_owned();
+        away.close().map_err(CasError::io("remove", path))?;
+        Ok(true)
+    }
 }
 
 struct DiskWriter {

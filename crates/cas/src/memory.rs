@@ -54,6 +54,10 @@ impl ContentStore for MemoryStore {
         let (stored, nar) = content.ok_or_else(|| CasError::NotHeld { id: from.clone() })?;
         keep(&self.held, to, stored, nar)
     }
+
+    fn remove(&self, id: &BlobId) -> Result<bool, CasError> {
+        Ok(lock(&self.held).remove(id).is_some())
+    }
 }
 
 struct MemoryWriter {

@@ -180,6 +180,12 @@ pub trait ContentStore: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Not held, other bytes are held there, or a file system that refuses.
     fn share(&self, from: &BlobId, to: &BlobId) -> Result<Stored, CasError>;
+
+    /// Drops content; whether there was any.
+    ///
+    /// # Errors
+    /// A file system that refuses.
+    fn remove(&self, id: &BlobId) -> Result<bool, CasError>;
 }
 
 /// One NAR on its way in.

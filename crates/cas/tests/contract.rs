@@ -178,6 +178,24 @@ fn sharing_makes_it_visible_elsewhere_and_nowhere_else() {
     });
 }
 
+#[test]
+fn what_was_removed_is_gone_and_readers_still_finish() {
+    on_every_backend(|store| {
+        let (nar, other) = (file(b"hello", false), file(b"other", false));
+        assert!(!store.remove(&id("shared")).unwrap());
+        add(&*store, &id("shared"), announced(&nar), &nar, 99).unwrap();
+        add(&*store, &id("board:a"), announced(&nar), &nar, 99).unwrap();
+        let mut reader = store.open(&id("shared")).unwrap();
+        assert!(store.remove(&id("shared")).unwrap());
+        assert_eq!(store.ids(), [id("board:a")]);
+        let mut buffer = vec![0; nar.len()];
+        assert_eq!((reader.read_at(0, &mut buffer).unwrap(), &buffer), (nar.len(), &nar));
+        add(&*store, &id("shared"), announced(&other), &other, 99).unwrap();
+        assert_eq!(read(&*store, &id("shared"), 0, 999), other);
+        assert_eq!(read(&*store, &id("board:a"), 0, 999), nar);
+    });
+}
+
 fn hashed(algorithm: HashAlgorithm, bytes: &[u8]) -> Hash {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(bytes);
