@@ -18,8 +18,12 @@ pub(super) struct Bars {
 }
 
 impl Bars {
-    pub(super) fn new() -> Self {
+    /// Nothing on a terminal that cannot move its cursor: what is printed above a hidden display is lost.
+    pub(super) fn new() -> Option<Self> {
         let all = MultiProgress::new();
+        if all.is_hidden() {
+            return None;
+        }
         let style = |template| {
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
         };
@@ -27,7 +31,7 @@ impl Bars {
         builds.enable_steady_tick(Duration::from_millis(250));
         let bytes = all.add(ProgressBar::new(0));
         bytes.set_style(style("  {bytes}/{total_bytes} {bytes_per_sec} {wide_bar}"));
-        Self { all, builds, bytes, running: Vec::new(), tasks_total: 0 }
+        Some(Self { all, builds, bytes, running: Vec::new(), tasks_total: 0 })
     }
 
     pub(super) fn above(&self, line: &str) {

@@ -49,7 +49,7 @@ impl Ui {
         let mut state = State::default();
         #[cfg(feature = "progress")]
         if io::stderr().is_terminal() && !options.plain && !options.quiet {
-            state.bars = Some(bars::Bars::new());
+            state.bars = bars::Bars::new();
         }
         Self { options, state: Arc::new(Mutex::new(state)) }
     }
