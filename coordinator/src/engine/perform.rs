@@ -17,8 +17,8 @@ impl Engine {
             }
             Step::Begin(beginning) => self.perform_begin(*beginning),
             Step::Perform(effect) => self.perform_effect(effect),
-            Step::Reported(lease, outcome) => self.traces.reported(lease, outcome),
-            Step::Adopt(lease, task) => self.parts.plans.leased(lease, &task),
+            Step::Reported(executor, lease, outcome) => self.traces.reported(&executor, lease, outcome),
+            Step::Adopt(executor, lease, task) => self.parts.plans.leased(lease, &executor, &task),
             Step::Forget(plan) => self.parts.plans.forget(plan),
             // Who no longer waits does not need the answer.
             Step::Cancelled(done, was_running) => {
@@ -59,7 +59,7 @@ impl Engine {
             Effect::Grant(grant) => self.grant(&grant),
             Effect::Cancel { executor, lease } => self.send(&executor, Order::Cancel(lease)),
             Effect::Acknowledge { executor, lease } => {
-                self.parts.plans.released(lease);
+                self.parts.plans.released(lease, &executor);
                 self.send(&executor, Order::Acknowledge(lease));
             }
             Effect::Pull { content, from } => self.pull(content, from),
@@ -116,7 +116,7 @@ impl Engine {
         let order = grant::order(grant, &self.parts.knowledge, &self.sessions, trace, self.parts.limits);
         match order {
             Ok(order) => {
-                self.parts.plans.leased(grant.lease, &grant.task);
+                self.parts.plans.leased(grant.lease, &grant.executor, &grant.task);
                 self.send(&grant.executor, Order::Lease(Box::new(order)));
             }
             Err(error) => {

@@ -6,7 +6,7 @@ use super::{Command, Commands, Parts};
 use crate::journal::{AdmittedPlan, Entry, JournalError};
 use crate::session::Session;
 use model::{ExecutorName, PlanId, TaskId};
-use scheduler::{Effect, Event, Fact, NewPlan, PlanCounts, Settled, State, Timestamp, apply};
+use scheduler::{Effect, Event, Fact, LeaseKey, NewPlan, PlanCounts, Settled, State, Timestamp, apply};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,9 +36,9 @@ pub(super) enum Step {
     /// An effect of the core.
     Perform(Effect),
     /// An attempt was reported.
-    Reported(scheduler::LeaseKey, &'static str),
+    Reported(ExecutorName, LeaseKey, &'static str),
     /// A lease that an earlier run of the coordinator gave.
-    Adopt(scheduler::LeaseKey, TaskId),
+    Adopt(ExecutorName, LeaseKey, TaskId),
     /// Nobody can watch a plan any more.
     Forget(PlanId),
     /// Answer a cancellation.
@@ -172,8 +172,10 @@ impl Engine {
     }
 
     fn opened(&mut self, connected: Event) {
-        if let Event::ExecutorConnected { running, .. } = &connected {
-            let adopted = running.iter().map(|running| Step::Adopt(running.lease, running.task.clone()));
+        if let Event::ExecutorConnected { executor, running, .. } = &connected {
+            let adopted = running
+                .iter()
+                .map(|running| Step::Adopt(executor.clone(), running.lease, running.task.clone()));
             self.steps.extend(adopted);
         }
         self.apply(connected);
@@ -194,7 +196,7 @@ impl Engine {
                     model::Outcome::Built(_) => "built",
                     model::Outcome::Failed(_) => "failed",
                 };
-                self.steps.push(Step::Reported(*lease, outcome));
+                self.steps.push(Step::Reported(executor.clone(), *lease, outcome));
             }
             _ => {}
         }

@@ -73,9 +73,11 @@ impl Traces {
         context
     }
 
-    /// A lease's attempt ended.
-    pub(super) fn reported(&mut self, lease: LeaseKey, outcome: &str) {
-        if let Some((_, span)) = self.leases.remove(&lease) {
+    /// The attempt of an executor's lease ended.
+    pub(super) fn reported(&mut self, executor: &ExecutorName, lease: LeaseKey, outcome: &str) {
+        if self.leases.get(&lease).is_some_and(|(holder, _)| holder == executor)
+            && let Some((_, span)) = self.leases.remove(&lease)
+        {
             span.record("outcome", outcome);
         }
     }

@@ -9,7 +9,7 @@ pub use watch::{Snapshots, Watch};
 
 use bytes::Bytes;
 use event_log::EventLog;
-use model::{PlanId, TaskId};
+use model::{ExecutorName, PlanId, TaskId};
 use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TaskChange, TaskState, Waiting};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -133,16 +133,16 @@ impl Plans {
     }
 
     /// A lease speaks for a task from now on, if a living plan wants that.
-    pub fn leased(&self, lease: LeaseKey, task: &TaskId) {
+    pub fn leased(&self, lease: LeaseKey, executor: &ExecutorName, task: &TaskId) {
         let mut book = locked(&self.book);
         if book.wanting.contains_key(task) {
-            book.logs.leased(lease, task);
+            book.logs.leased(lease, executor, task);
         }
     }
 
-    /// A lease is over.
-    pub fn released(&self, lease: LeaseKey) {
-        locked(&self.book).logs.released(lease);
+    /// An executor's lease is over.
+    pub fn released(&self, lease: LeaseKey, executor: &ExecutorName) {
+        locked(&self.book).logs.released(lease, executor);
     }
 
     /// A task failed for good; gives the end of its log.
@@ -155,10 +155,10 @@ impl Plans {
         locked(&self.book).logs.restore(task, tail);
     }
 
-    /// What an executor says about a lease: for all plans that want its task. Of a lease that does not count, nothing.
-    pub fn progress(&self, lease: LeaseKey, phase: Option<&str>, text: Bytes) {
+    /// What an executor says about its lease: for all plans that want its task. Of a lease that does not count, nothing.
+    pub fn progress(&self, executor: &ExecutorName, lease: LeaseKey, phase: Option<&str>, text: Bytes) {
         let mut book = locked(&self.book);
-        let Some(task) = book.logs.task(lease).cloned() else { return };
+        let Some(task) = book.logs.task(lease, executor).cloned() else { return };
         book.logs.append(&task, &text);
         let change = phase.and_then(|phase| book.logs.enter(&task, phase));
         let phase_event = change.map(|change| PlanEvent::Task(book.task_view(change)));

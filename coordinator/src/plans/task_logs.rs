@@ -1,5 +1,5 @@
 //! What running tasks say: phase, and the end of the log, which outlives a failure. Pure.
-use model::{TaskId, limits::LOG_TAIL_BYTES_MAX};
+use model::{ExecutorName, TaskId, limits::LOG_TAIL_BYTES_MAX};
 use scheduler::{LeaseKey, TaskChange};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,14 +21,14 @@ struct TaskLog {
 #[derive(Debug, Default)]
 pub(super) struct TaskLogs {
     tasks: HashMap<TaskId, TaskLog>,
-    leases: HashMap<LeaseKey, TaskId>,
+    leases: HashMap<LeaseKey, (ExecutorName, TaskId)>,
 }
 
 impl TaskLogs {
-    /// A lease speaks for a task from now on; a log that an earlier one began is over.
-    pub(super) fn leased(&mut self, lease: LeaseKey, task: &TaskId) {
+    /// A lease speaks for a task from now on, unless a newer one does; a log that an older one began is over.
+    pub(super) fn leased(&mut self, lease: LeaseKey, executor: &ExecutorName, task: &TaskId) {
         let log = self.tasks.entry(task.clone()).or_default();
-        if log.lease == Some(lease) {
+        if log.lease.is_some_and(|current| current.id >= lease.id) || self.leases.contains_key(&lease) {
             return;
         }
         if let Some(former) = log.lease.replace(lease) {
@@ -36,12 +36,12 @@ impl TaskLogs {
         }
         log.phase = Arc::default();
         log.tail.clear();
-        self.leases.insert(lease, task.clone());
+        self.leases.insert(lease, (executor.clone(), task.clone()));
     }
 
-    /// The task of a lease, if that speaks for one.
-    pub(super) fn task(&self, lease: LeaseKey) -> Option<&TaskId> {
-        self.leases.get(&lease)
+    /// The task of an executor's lease, if that speaks for one.
+    pub(super) fn task(&self, lease: LeaseKey, executor: &ExecutorName) -> Option<&TaskId> {
+        self.leases.get(&lease).filter(|(holder, _)| holder == executor).map(|(_, task)| task)
     }
 
     /// Next bytes of a task's log.
@@ -65,9 +65,11 @@ impl TaskLogs {
         self.tasks.entry(change.task.clone()).or_default().running = Some(change.clone());
     }
 
-    /// A lease is over, and the task is settled or goes on with another.
-    pub(super) fn released(&mut self, lease: LeaseKey) {
-        if let Some(log) = self.leases.remove(&lease).and_then(|task| self.tasks.get_mut(&task)) {
+    /// An executor's lease is over, and the task is settled or goes on with another.
+    pub(super) fn released(&mut self, lease: LeaseKey, executor: &ExecutorName) {
+        let Some(task) = self.task(lease, executor).cloned() else { return };
+        self.leases.remove(&lease);
+        if let Some(log) = self.tasks.get_mut(&task) {
             log.lease = None;
             log.running = None;
             log.phase = Arc::default();
@@ -121,12 +123,18 @@ mod tests {
     #[test]
     fn only_the_newest_lease_speaks_and_its_log_begins_anew() {
         let mut logs = TaskLogs::default();
-        logs.leased(lease(1), &task());
+        let (executor, other) = (ExecutorName("x".into()), ExecutorName("other".into()));
+        logs.leased(lease(1), &executor, &task());
         logs.append(&task(), b"old");
-        logs.leased(lease(2), &task());
-        assert_eq!((logs.task(lease(1)), logs.task(lease(2))), (None, Some(&task())));
+        logs.leased(lease(2), &executor, &task());
+        assert_eq!(logs.task(lease(1), &executor), None);
+        assert_eq!(logs.task(lease(2), &executor), Some(&task()));
         logs.append(&task(), b"new");
-        logs.released(lease(1));
+        logs.released(lease(1), &executor);
+        logs.leased(lease(1), &other, &task());
+        logs.leased(lease(2), &other, &task());
+        logs.released(lease(2), &other);
+        assert_eq!((logs.task(lease(2), &other), logs.task(lease(2), &executor)), (None, Some(&task())));
         assert_eq!(&*logs.failed(&task()), b"new");
         assert_eq!(&*logs.tail(&task()), b"new");
     }
@@ -134,10 +142,11 @@ mod tests {
     #[test]
     fn the_end_of_a_long_log_is_kept() {
         let mut logs = TaskLogs::default();
-        logs.leased(lease(1), &task());
+        let executor = ExecutorName("x".into());
+        logs.leased(lease(1), &executor, &task());
         logs.append(&task(), &vec![b'a'; LOG_TAIL_BYTES_MAX + 5]);
         logs.append(&task(), b"end");
-        logs.released(lease(1));
+        logs.released(lease(1), &executor);
         let tail = logs.failed(&task());
         assert_eq!((tail.len(), tail.ends_with(b"aend")), (LOG_TAIL_BYTES_MAX, true));
         logs.forget(&task());

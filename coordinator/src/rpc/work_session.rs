@@ -26,7 +26,7 @@ pub(super) struct WorkSession {
     plans: Plans,
     pub(super) executor: ExecutorName,
     number: u64,
-    /// What is leased in it: nobody speaks for another's lease.
+    /// What is leased in it, for reports that do not name their task.
     leases: Mutex<HashMap<LeaseKey, TaskId>>,
 }
 
@@ -101,10 +101,8 @@ impl WorkSession {
 
     fn progress(&self, progress: v1::Progress) {
         let lease = key(progress.lease_id, progress.epoch);
-        if self.leases().contains_key(&lease) {
-            let phase = Some(progress.phase.as_str()).filter(|phase| !phase.is_empty());
-            self.plans.progress(lease, phase, progress.log);
-        }
+        let phase = Some(progress.phase.as_str()).filter(|phase| !phase.is_empty());
+        self.plans.progress(&self.executor, lease, phase, progress.log);
     }
 
     /// What an executor holds counts when hash and size are the recorded ones.
