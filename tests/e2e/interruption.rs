@@ -16,25 +16,35 @@ const SLEEPS: &str = "sleep 600";
 fn control_c_asks_and_then_cancels_at_the_cluster() {
     run("interrupt", |lab| {
         let mut scene = Scene::start(lab, ClusterSpec::default())?;
-        let arguments = ["build", GRAPHS, "-A", "endless", "--no-out-link"];
-        let mut build = scene.client().start_on_terminal("endless", &arguments)?;
-        wait_for_words(&mut build, EVENT_LIMIT, "-endless-1.drv' on ")?;
-        wait_until("the build's sleep", EVENT_LIMIT, || Ok(sleeping(&mut scene)?.then_some(())))?;
-        press(&mut build, b"\x03")?;
-        wait_for_words(&mut build, EVENT_LIMIT, "[c]ancel it, [d]etach")?;
-        // Any other answer goes on.
-        press(&mut build, b"no\n")?;
-        std::thread::sleep(Duration::from_secs(1));
-        ensure!(build.ended()?.is_none() && sleeping(&mut scene)?, "an answer that is none ended something");
-        press(&mut build, b"\x03")?;
-        std::thread::sleep(Duration::from_millis(500));
-        press(&mut build, b"c\n")?;
-        let end = build.wait(EVENT_LIMIT)?;
-        let said = build.log()?;
-        ensure!(end.code() == Some(1) && said.contains("interrupted by the user"), "{end}\n{said}");
-        wait_until("the end of the build", EVENT_LIMIT, || Ok((!sleeping(&mut scene)?).then_some(())))?;
+        // With a display that moves, and on a terminal that cannot move anything.
+        for terminal in ["xterm", "dumb"] {
+            interrupt(&mut scene, terminal).with_context(|| format!("on a terminal of type {terminal}"))?;
+        }
         Ok(())
     });
+}
+
+fn interrupt(scene: &mut Scene, terminal: &str) -> Result<()> {
+    let arguments = ["build", GRAPHS, "-A", "endless", "--no-out-link"];
+    let client = scene.client().with("TERM", terminal);
+    let mut build = client.start_on_terminal(terminal, &arguments)?;
+    wait_for_words(&mut build, EVENT_LIMIT, "-endless-1.drv' on ")?;
+    wait_until("the build's sleep", EVENT_LIMIT, || Ok(sleeping(scene)?.then_some(())))?;
+    press(&mut build, b"\x03")?;
+    wait_for_words(&mut build, EVENT_LIMIT, "[c]ancel it, [d]etach")?;
+    // Any other answer goes on.
+    press(&mut build, b"no\n")?;
+    std::thread::sleep(Duration::from_secs(1));
+    ensure!(build.ended()?.is_none() && sleeping(scene)?, "an answer that is none ended something");
+    press(&mut build, b"\x03")?;
+    wait_until("the question again", EVENT_LIMIT, || {
+        Ok((build.log()?.matches("[c]ancel it").count() == 2).then_some(()))
+    })?;
+    press(&mut build, b"c\n")?;
+    let end = build.wait(EVENT_LIMIT)?;
+    let said = build.log()?;
+    ensure!(end.code() == Some(1) && said.contains("interrupted by the user"), "{end}\n{said}");
+    wait_until("the end of the build", EVENT_LIMIT, || Ok((!sleeping(scene)?).then_some(())))
 }
 
 #[test]

@@ -21,11 +21,11 @@ const STEPS: &[(&str, &str, usize)] = &[
     (CLIENT, "watch", 1),
     (CLIENT, "import", 1),
     (COORDINATOR, "plan", 1),
-    (COORDINATOR, "queue", TASKS),
+    (COORDINATOR, "queue", 1),
     (COORDINATOR, "lease", TASKS),
     (EXECUTOR, "build", TASKS),
     (EXECUTOR, "inputs", TASKS),
-    (EXECUTOR, "fetch", 2),
+    (EXECUTOR, "fetch", 1),
     (EXECUTOR, "sandbox", TASKS),
     (EXECUTOR, "outputs", TASKS),
 ];

@@ -70,7 +70,7 @@ impl<'a> Client<'a> {
     /// It does not start.
     pub fn start_on_terminal(&self, name: &str, arguments: &[&str]) -> Result<Process> {
         let (argv, environment) = self.words(arguments);
-        let line = argv.join(" ");
+        let line = format!("exec {}", argv.join(" "));
         // Output to a file as well, which is read here; the file that `script` itself would keep goes nowhere.
         let terminal = ["script", "--quiet", "--flush", "--return", "--command", &line, "/dev/null"];
         self.board.host.service_with_input(BOARD_USER, name, &terminal, &environment)

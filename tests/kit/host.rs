@@ -259,18 +259,24 @@ impl Host {
             fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let found = numbers.into_iter().any(|pid: u32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(words) && self.is_ancestor_of(pid)
+            String::from_utf8_lossy(&line).contains(words) && self.holds(pid)
         });
         Ok(found)
     }
 
-    fn is_ancestor_of(&self, mut pid: u32) -> bool {
-        while pid > 1 && pid != self.pid {
+    /// Whether a process, or one above it (a sandbox has a process namespace of its own), is in this host's process namespace.
+    fn holds(&self, mut pid: u32) -> bool {
+        let namespace = |pid| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(self.pid);
+        while pid > 1 {
+            if own.is_some() && namespace(pid) == own {
+                return true;
+            }
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok());
             pid = parent.unwrap_or_default();
         }
-        pid == self.pid
+        false
     }
 
     /// A path of this host as the machine sees it.
