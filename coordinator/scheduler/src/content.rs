@@ -112,10 +112,14 @@ impl State {
         let mut work = vec![content];
         while let Some(content) = work.pop() {
             let item = &mut self.contents[content];
-            let is_whole = item.is_available() && item.references_missing == 0;
+            let is_available = item.is_available();
+            let is_whole = is_available && item.references_missing == 0;
             let is_stored = item.facts.is_some() && item.in_store && item.references_unstored == 0;
             let whole_changed = mem::replace(&mut item.is_whole, is_whole) != is_whole;
             let stored_changed = mem::replace(&mut item.is_stored, is_stored) != is_stored;
+            if mem::replace(&mut item.was_available, is_available) != is_available || whole_changed {
+                self.queues.turned.push(content);
+            }
             if whole_changed || stored_changed {
                 let referrers = mem::take(&mut item.referrers);
                 for referrer in &referrers {
@@ -132,7 +136,6 @@ impl State {
                     step(&mut self.tasks[*user].inputs_missing, true, is_whole);
                 }
                 self.contents[content].users = users;
-                self.queues.turned.push(content);
             }
             if stored_changed && is_stored {
                 self.queues.stored.push(content);

@@ -43,14 +43,12 @@ impl State {
         self.task_marks.begin(self.tasks.places_len());
     }
 
-    /// Content became whole, or is so no more.
+    /// Content became whole or available, or is so no more.
     fn turned(&mut self, content: ContentIx) {
         self.drains_changed = true;
         let is_whole = self.contents[content].is_whole;
         let users = mem::take(&mut self.contents[content].users);
-        let mut is_needed = false;
         for user in &users {
-            is_needed |= self.tasks[*user].phase.is_waiting();
             self.refresh_task(*user);
         }
         self.contents[content].users = users;
@@ -61,8 +59,8 @@ impl State {
             if self.has_pending_root(content) {
                 self.pull_closure(content);
             }
-        } else if is_needed || self.has_pending_root(content) {
-            self.queues.demanded.push(content);
+        } else {
+            self.demand_if_needed(content);
         }
     }
 
@@ -102,19 +100,34 @@ impl State {
 
     /// Content that somebody still waits for is demanded, unless it is whole.
     pub(crate) fn demand_if_needed(&mut self, content: ContentIx) {
-        let item = &self.contents[content];
-        let is_waited_for = |user: &TaskIx| self.tasks[*user].phase.is_waiting();
-        let carries = |referrer: &ContentIx| {
-            let referrer = &self.contents[*referrer];
-            referrer.is_available() && !referrer.is_whole
-        };
-        if !item.is_whole
-            && (self.has_pending_root(content)
-                || item.users.iter().any(is_waited_for)
-                || item.referrers.iter().any(carries))
-        {
+        if self.is_missed(content, Phase::is_waiting) {
             self.queues.demanded.push(content);
         }
+    }
+
+    /// Whether content is not whole, and a plan or a task in such a phase waits for it or for something that is there
+    /// and refers to it.
+    fn is_missed(&self, content: ContentIx, is_waiting: impl Fn(&Phase) -> bool) -> bool {
+        if self.contents[content].is_whole {
+            return false;
+        }
+        let mut reached = BTreeSet::from([content]);
+        let mut work = vec![content];
+        while let Some(content) = work.pop() {
+            let item = &self.contents[content];
+            if self.has_pending_root(content)
+                || item.users.iter().any(|user| is_waiting(&self.tasks[*user].phase))
+            {
+                return true;
+            }
+            for referrer in &item.referrers {
+                let item = &self.contents[*referrer];
+                if item.is_available() && !item.is_whole && reached.insert(*referrer) {
+                    work.push(*referrer);
+                }
+            }
+        }
+        false
     }
 
     /// Content must become whole: walks down to the tasks that make what is missing, and wakes them.
@@ -272,17 +285,7 @@ impl State {
     /// Whether somebody may need an output that is not there. Tasks that failed by a dependency count: the rest of
     /// a plan goes on.
     fn is_demanded(&self, task: TaskIx) -> bool {
-        let counts = |user: &TaskIx| {
-            let phase = &self.tasks[*user].phase;
-            phase.is_open() || *phase == Phase::DependencyFailed
-        };
-        self.tasks[task].outputs.iter().any(|output| {
-            let content = &self.contents[output.content];
-            let mut carriers = content.referrers.iter().map(|referrer| &self.contents[*referrer]);
-            !content.is_whole
-                && (self.has_pending_root(output.content)
-                    || content.users.iter().any(counts)
-                    || carriers.any(|carrier| carrier.is_available() && !carrier.is_whole))
-        })
+        let counts = |phase: &Phase| phase.is_open() || *phase == Phase::DependencyFailed;
+        self.tasks[task].outputs.iter().any(|output| self.is_missed(output.content, counts))
     }
 }

@@ -46,7 +46,7 @@ pub struct State {
 /// What follows from a change and is not done yet; empty between events.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
-    /// Content that became whole, or is so no more.
+    /// Content that became whole or available, or is so no more.
     pub(crate) turned: Vec<ContentIx>,
     /// Content that became whole in the content store.
     pub(crate) stored: Vec<ContentIx>,
@@ -153,6 +153,8 @@ pub(crate) struct Content {
     pub(crate) in_store: bool,
     /// Executors that have it and are not lost; sorted.
     pub(crate) holders: Vec<ExecutorIx>,
+    /// [`Content::is_available`], as of the last look.
+    pub(crate) was_available: bool,
     /// Direct references that are not whole.
     pub(crate) references_missing: usize,
     /// Known, held, and all its references whole.
@@ -287,6 +289,7 @@ impl Default for Content {
             facts: None,
             in_store: false,
             holders: Vec::new(),
+            was_available: false,
             references_missing: 0,
             is_whole: false,
             references_unstored: 0,

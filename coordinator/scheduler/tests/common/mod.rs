@@ -120,9 +120,12 @@ pub fn facts(name: &str, references: &[&str]) -> PathFacts {
     }
 }
 
-/// Outputs of a build, by name; the path of `out` of task `a` is `a`, of another output `a-name`.
-pub fn built(outputs: &[(&str, &str, &[&str])]) -> Outcome {
-    let output = |(output, at, references): &(&str, &str, &[&str])| BuiltOutput {
+/// An output: its name, its path, its references.
+pub type Named<'a> = (&'a str, &'a str, &'a [&'a str]);
+
+/// Outputs of a build.
+pub fn built(outputs: &[Named]) -> Outcome {
+    let output = |(output, at, references): &Named| BuiltOutput {
         name: (*output).into(),
         path: path(at),
         facts: facts(at, references),
@@ -357,4 +360,35 @@ pub fn counts(effects: &[Effect]) -> PlanCounts {
 
 pub fn counted(total: u32, to_build: u32, held: u32) -> PlanCounts {
     PlanCounts { tasks_total: total, tasks_to_build: to_build, tasks_held: held }
+}
+
+/// A task with a requirement of its own.
+pub fn requiring(name: &str, inputs: &[&str], requirement: Requirement) -> TaskSpec {
+    TaskSpec { requirement, ..task(name, inputs) }
+}
+
+/// Independent tasks `t00`, `t01` and so on.
+pub fn many(number: usize, requirement: &Requirement) -> (Vec<TaskSpec>, Vec<String>) {
+    let names: Vec<String> = (0..number).map(|number| format!("t{number:02}")).collect();
+    (names.iter().map(|name| requiring(name, &[], requirement.clone())).collect(), names)
+}
+
+pub fn refs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
+
+pub fn running(grant: &Grant) -> RunningLease {
+    RunningLease { lease: grant.lease, task: grant.task.clone(), platform: grant.platform.clone() }
+}
+
+/// What is told of requirements that nobody meets.
+pub fn waiting(effects: &[Effect], number: u8) -> Vec<(String, u32)> {
+    let waiting = |news: News| match news {
+        News::Waiting { requirement, tasks, tasks_total } => {
+            assert!(tasks.len() <= 20 && (tasks_total == 0) == tasks.is_empty());
+            Some((requirement.to_string(), tasks_total))
+        }
+        _ => None,
+    };
+    news(effects, number).into_iter().filter_map(waiting).collect()
 }
