@@ -29,7 +29,7 @@ pub enum OutputsError {
     Tree(#[from] TreeError),
     /// A flat fixed output that is no plain file.
     #[error(
-        "output path '{0}' should be a non-executable regular file since recursive hashing is not enabled \
+        "output path \"{0}\" should be a non-executable regular file since recursive hashing is not enabled \
          (one of outputHashMode={{flat,text}} is true)"
     )]
     NotFlat(StorePath),

@@ -10,23 +10,34 @@ pub fn in_order(derivation: &StorePath, outputs: Vec<Examined>) -> Result<Vec<Ex
     let mut waiting = outputs;
     let mut ordered: Vec<Examined> = Vec::with_capacity(waiting.len());
     while !waiting.is_empty() {
-        let refers_to = |output: &Examined, other: &Examined| {
-            output.expected.path != other.expected.path && output.references.contains(&other.expected.path)
-        };
         let free = waiting.iter().position(|output| !waiting.iter().any(|other| refers_to(output, other)));
         match free {
             Some(index) => ordered.push(waiting.remove(index)),
-            None => {
-                let from = &waiting[0];
-                let to = waiting.iter().find(|other| refers_to(from, other)).unwrap_or(from);
-                return Err(format!(
-                    "cycle detected in build of '{derivation}' in the references of output '{}' from output '{}'",
-                    to.expected.name, from.expected.name
-                ));
-            }
+            None => return Err(describe_cycle(derivation, &waiting)),
         }
     }
     Ok(ordered)
+}
+
+fn refers_to(output: &Examined, other: &Examined) -> bool {
+    output.expected.path != other.expected.path && output.references.contains(&other.expected.path)
+}
+
+/// Of outputs that each refer to another one: walks from the first one on until one comes again, as Nix does.
+fn describe_cycle(derivation: &StorePath, outputs: &[Examined]) -> String {
+    let mut walked: Vec<usize> = vec![0];
+    let mut from = 0;
+    loop {
+        let next = outputs.iter().position(|other| refers_to(&outputs[from], other)).unwrap_or(from);
+        if walked.contains(&next) {
+            let [to, from] = [next, from].map(|index| &outputs[index].expected.name);
+            return format!(
+                "cycle detected in build of '{derivation}' in the references of output '{to}' from output '{from}'"
+            );
+        }
+        walked.push(next);
+        from = next;
+    }
 }
 
 /// Checks a fixed output's hash and references.
@@ -114,10 +125,10 @@ mod tests {
             (&[("a", &[]), ("b", &[])], Ok(&["a", "b"])),
             (&[("a", &["b", "a"]), ("b", &["b", "c"]), ("c", &[])], Ok(&["c", "b", "a"])),
             (&[("a", &["z"])], Ok(&["a"])),
-            (&[("a", &["b"]), ("b", &["a"])], Err("in the references of output 'b' from output 'a'")),
+            (&[("a", &["b"]), ("b", &["a"])], Err("in the references of output 'a' from output 'b'")),
             (
                 &[("a", &["b"]), ("b", &["c"]), ("c", &["a"])],
-                Err("in the references of output 'b' from output 'a'"),
+                Err("in the references of output 'a' from output 'c'"),
             ),
         ];
         for (outputs, expected) in cases {

@@ -40,7 +40,7 @@ pub enum TreeError {
         source: io::Error,
     },
     /// A device, socket or FIFO.
-    #[error("file '{path}' has an unsupported type", path = .0.display())]
+    #[error("file \"{path}\" has an unsupported type", path = .0.display())]
     UnsupportedType(PathBuf),
     /// More levels than a NAR may have.
     #[error("path '{path}' exceeds maximum NAR directory depth of {DEPTH_MAX}", path = .0.display())]
@@ -55,7 +55,7 @@ pub enum TreeError {
     #[error("invalid ownership on file '{path}'", path = .0.display())]
     InvalidOwnership(PathBuf),
     /// The top of an output may be changed by others.
-    #[error("suspicious ownership or permission on '{path}' for output '{output}'; rejecting this build output", path = .path.display())]
+    #[error("suspicious ownership or permission on \"{path}\" for output '{output}'; rejecting this build output", path = .path.display())]
     SuspiciousTopLevel {
         /// The output's path.
         path: PathBuf,

@@ -155,7 +155,7 @@ fn trees_that_a_nar_cannot_carry_are_refused() {
                 );
                 made.unwrap();
             },
-            Some("/p' has an unsupported type"),
+            Some("/p\" has an unsupported type"),
         ),
         (
             "socket",
