@@ -21,9 +21,12 @@ impl ExitBits {
             FailureClass::OutputRejected if failure.message.contains("hash mismatch in fixed-output") => {
                 self.hash_mismatch = true;
             }
-            // A platform or a feature that nobody has; other refusals have no bit.
-            FailureClass::InputRejected if failure.message.contains("Cannot build '") => {
-                self.build_failed = true
+            // A platform or a feature that nobody has, a graph of what is no input; other refusals have no bit.
+            FailureClass::InputRejected
+                if failure.message.contains("Cannot build '")
+                    || failure.message.starts_with("cannot export references of path '") =>
+            {
+                self.build_failed = true;
             }
             _ => {}
         }
