@@ -332,3 +332,21 @@ fn a_build_that_is_not_reproducible_does_not_replace_bytes_that_somebody_has() {
     assert_eq!(records[1..], [Fact::Held(content("a-dev"), at("x1"))]);
     assert_eq!(core.states(1)["b"], TaskState::Ready);
 }
+
+#[test]
+fn a_build_that_nobody_needs_any_more_is_ended() {
+    let mut core = Core::new();
+    core.connect("x1", 1, &[native()]);
+    let tasks = [task("a", &[]), task("b", &["a"]), requiring("c", &["b"], emulated())];
+    let lease = grant(&core.admit(1, &tasks, &["c"], &[]));
+    let lease = grant(&core.build(&lease, &[]));
+    core.build(&lease, &[]);
+    core.pass(15_000, &[]);
+    let again = grant(&core.connect("x2", 1, &[native()]));
+    assert_eq!(task_name(&again.task), "a");
+    core.connect("x1", 1, &[native()]);
+    // b is back, without a: a was for b alone.
+    let effects = core.holds("x1", &[known("b", &[], &[])]);
+    assert_eq!(cancels(&effects), [("x2".into(), again.lease)]);
+    assert!(told(&effects, 1).contains(&("a".into(), TaskState::Cancelled)));
+}

@@ -361,16 +361,16 @@ impl World {
             Effect::Grant(grant) => {
                 self.check_grant(&grant);
                 let executor = grant.executor.clone();
-                self.to_executor(&executor, Message::Lease(grant));
+                self.reach(&executor, Message::Lease(grant));
             }
             Effect::Cancel { executor, lease } => {
                 self.undisturbed.retain(|_, (key, _)| *key != lease);
-                self.to_executor(&executor, Message::Cancel(lease));
+                self.reach(&executor, Message::Cancel(lease));
             }
             Effect::Acknowledge { executor, lease } => {
-                self.to_executor(&executor, Message::Acknowledge(lease));
+                self.reach(&executor, Message::Acknowledge(lease));
             }
-            Effect::MayLeave(executor) => self.to_executor(&executor, Message::MayLeave),
+            Effect::MayLeave(executor) => self.reach(&executor, Message::MayLeave),
             Effect::Evict(executor) => {
                 self.undisturbed.retain(|_, (_, other)| **other != *executor.0);
                 let position = self.executors.iter().position(|other| *other.name == *executor.0).unwrap();
@@ -393,7 +393,7 @@ impl World {
         }
     }
 
-    fn to_executor(&mut self, name: &ExecutorName, message: Message) {
+    fn reach(&mut self, name: &ExecutorName, message: Message) {
         let executor = self.executors.iter_mut().find(|executor| *executor.name == *name.0).unwrap();
         if executor.is_linked {
             executor.inbox.push_back(message);
