@@ -148,7 +148,8 @@ pub enum Event {
     },
     /// The content store has it now (verified).
     Stored(ContentId),
-    /// These executors did not give it: they do not have it, or cannot be reached.
+    /// These executors did not give it: they do not have it, or cannot be reached. They count as holders no more,
+    /// unless only their connection has ended; none at all means that the content store had the trouble.
     PullFailed {
         /// What was wanted.
         content: ContentId,

@@ -43,7 +43,8 @@ impl State {
         executor.boot = Some(boot);
         executor.link = Link::Connected;
         executor.capability = capability;
-        executor.is_draining = false;
+        // A process that drains goes on draining; it says so again, but only after a while.
+        executor.is_draining &= is_known;
         executor.was_told_to_leave = false;
         executor.last_heard = now;
         executor.unnamed = Some(executor.holds.union(&executor.held_once).copied().collect());
@@ -77,7 +78,17 @@ impl State {
 
     /// An executor lives; differences about what it runs are reconciled.
     pub(crate) fn heartbeat(&mut self, name: &ExecutorName, running: &[LeaseKey]) {
-        let Some(place) = self.connected(name) else { return };
+        let Some(place) = self.executor_places.get(name).copied() else { return };
+        match self.executors[place].link {
+            Link::Connected => {}
+            // It has a session all the same: the end of an older one was told late.
+            Link::Disconnected if self.executors[place].boot.is_some() => {
+                self.executors[place].link = Link::Connected;
+                self.executors_changed();
+            }
+            Link::Disconnected => return,
+            Link::Lost => return self.out.push(Effect::Evict(name.clone())),
+        }
         self.executors[place].last_heard = self.now;
         let named: BTreeSet<LeaseKey> = running.iter().copied().collect();
         let grace_ms = self.settings.heartbeat_interval_ms.saturating_mul(u64::from(HEARTBEATS_MISSED_MAX));

@@ -51,10 +51,14 @@ impl State {
             if item.in_store || item.holders.is_empty() {
                 continue;
             }
-            let is_far = |holder: &&_| self.executors[**holder].link != Link::Connected;
-            let mut from: Vec<_> = item.holders.iter().collect();
-            from.sort_by_key(is_far);
-            let from = from.into_iter().map(|holder| self.executors[*holder].name.clone()).collect();
+            let holders = item.holders.iter().map(|holder| &self.executors[*holder]);
+            let near = holders.filter(|holder| holder.link == Link::Connected);
+            let from: Vec<_> = near.map(|holder| holder.name.clone()).collect();
+            if from.is_empty() {
+                // They come back soon, or are lost.
+                self.pulls.later.insert(content);
+                continue;
+            }
             let id = item.id.clone();
             self.pulls.in_flight.insert(content);
             self.out.push(Effect::Pull { content: id, from });
@@ -83,7 +87,7 @@ impl State {
         self.drains_changed = true;
     }
 
-    /// These executors did not give it.
+    /// These executors did not give it. One whose connection ended was only out of reach.
     pub(crate) fn pull_failed(&mut self, id: &ContentId, from: &[ExecutorName]) {
         let Some(content) = self.content_places.get(id).copied() else { return };
         let was_under_way = self.pulls.in_flight.remove(&content);
@@ -93,7 +97,9 @@ impl State {
         }
         let holders_before = self.contents[content].holders.len();
         for name in from {
-            if let Some(executor) = self.executor_places.get(name).copied() {
+            let executor = self.executor_places.get(name).copied();
+            if let Some(executor) = executor.filter(|place| self.executors[*place].link != Link::Disconnected)
+            {
                 self.unhold(content, executor);
             }
         }

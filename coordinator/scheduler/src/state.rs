@@ -223,7 +223,7 @@ pub(crate) enum Link {
 
 impl Executor {
     pub(crate) fn may_get_leases(&self) -> bool {
-        self.link == Link::Connected && !self.is_draining
+        self.link == Link::Connected && !self.is_draining && self.capability.slots > 0
     }
 
     pub(crate) fn slots_free(&self) -> usize {

@@ -350,3 +350,29 @@ fn a_build_that_nobody_needs_any_more_is_ended() {
     assert_eq!(cancels(&effects), [("x2".into(), again.lease)]);
     assert!(told(&effects, 1).contains(&("a".into(), TaskState::Cancelled)));
 }
+
+#[test]
+fn a_session_that_lives_outweighs_the_late_end_of_an_older_one() {
+    let mut core = Core::new();
+    core.connect("x1", 1, &[native()]);
+    core.apply(Event::ExecutorDisconnected(name("x1")));
+    assert!(grants(&core.admit(1, &[task("a", &[])], &["a"], &[])).is_empty());
+    assert_eq!(granted(&core.heartbeat("x1", &[])), [("a".into(), "x1".into())]);
+    // Lost is lost: it must begin a session.
+    core.pass(15_000, &[]);
+    assert_eq!(core.heartbeat("x1", &[]), [Effect::Evict(name("x1"))]);
+    assert_eq!(grants(&core.connect("x1", 1, &[native()])).len(), 1);
+}
+
+#[test]
+fn nobody_is_asked_for_bytes_while_out_of_reach() {
+    let mut core = Core::new();
+    core.connect("x1", 1, &[native()]);
+    let effects = core.admit(1, &[task("a", &[])], &["a"], &[known("a", &[], &[at("x1")])]);
+    assert_eq!(pulls(&effects), ["a"]);
+    core.apply(Event::ExecutorDisconnected(name("x1")));
+    let effects = core.apply(Event::PullFailed { content: content("a"), from: vec![name("x1")] });
+    assert!(effects.is_empty() && pulls(&core.apply(Event::Tick)).is_empty());
+    core.connect("x1", 1, &[native()]);
+    assert_eq!(pulls(&core.apply(Event::Tick)), ["a"]);
+}

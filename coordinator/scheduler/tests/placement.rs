@@ -132,7 +132,8 @@ fn a_requirement_that_nobody_meets_is_told_at_once_and_when_it_is_met_again() {
     let effects = core.apply(Event::ExecutorDraining(name("x2")));
     assert_eq!(waiting(&effects, 1), [("aarch64-linux".into(), 1)]);
     assert!(grants(&core.build(&lease, &[])).is_empty());
-    let effects = core.connect("x2", 1, &[emulated()]);
+    assert!(core.connect("x2", 1, &[emulated()]).is_empty(), "a process that drains goes on draining");
+    let effects = core.connect_running("x2", 2, 1, &[emulated()], &[]);
     assert_eq!(waiting(&effects, 1), [("aarch64-linux".into(), 0)]);
     assert_eq!(granted(&effects), [("t01".into(), "x2".into())]);
 }
