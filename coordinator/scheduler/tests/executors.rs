@@ -376,3 +376,20 @@ fn nobody_is_asked_for_bytes_while_out_of_reach() {
     core.connect("x1", 1, &[native()]);
     assert_eq!(pulls(&core.apply(Event::Tick)), ["a"]);
 }
+
+#[test]
+fn bytes_that_were_lost_are_not_believed_when_others_took_their_place() {
+    let mut core = Core::new();
+    core.connect("x1", 1, &[native()]);
+    let tasks = [task("a", &[]), requiring("b", &["a"], emulated())];
+    let old = scheduler::KnownContent { nar_sha256: [9; 32], ..known("a", &[], &[at("x1")]) };
+    core.admit(1, &tasks, &["b"], std::slice::from_ref(&old));
+    core.pass(15_000, &[]);
+    let lease = grant(&core.connect("x2", 1, &[native()]));
+    let records = records(&core.build(&lease, &[]));
+    assert!(records.contains(&Fact::NotHeld(content("a"), at("x1"))), "{records:?}");
+    core.connect("x1", 1, &[native()]);
+    assert!(core.holds("x1", &[old]).is_empty());
+    let effects = core.pass(15_000, &[("x1", &[])]);
+    assert_eq!(granted(&effects), [("a".into(), "x1".into())], "x1 has something else");
+}

@@ -198,8 +198,12 @@ fn plans_that_contradict_themselves_fail_and_hurt_nobody() {
     own_output.input_sources = vec![content("a")];
     let mut lost_source = task("a", &[]);
     lost_source.input_sources = vec![content("source")];
-    let cases: [(&[_], &str); 6] = [
+    let mut other_own_output = own_output.clone();
+    other_own_output.outputs.insert(0, Output { name: "dev".into(), path: path("a-dev") });
+    other_own_output.input_sources = vec![content("a-dev")];
+    let cases: [(&[_], &str); 7] = [
         (&cyclic, "c"),
+        (&[other_own_output], "a"),
         (&[task("a", &["nobody"])], "a"),
         (&[own_output], "a"),
         (&[lost_source], "a"),
