@@ -97,3 +97,10 @@ pub enum SubmitError {
     #[error(transparent)]
     Store(#[from] cas::CasError),
 }
+
+impl SubmitError {
+    /// Whether the board may come back and go on: nothing that it sent was wrong.
+    pub(super) fn is_link_lost(&self) -> bool {
+        matches!(self, Self::Idle { .. } | Self::Gone | Self::Call(_))
+    }
+}

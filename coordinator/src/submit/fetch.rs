@@ -1,10 +1,10 @@
 //! The derivations that are not known, root first: asked for in batches, several on their way at once.
 use super::verify::{self, Fetched};
-use super::{Answer, Board, Need, SubmitError, answer};
+use super::{Answer, Board, Need, SubmitError, Submitter, answer};
 use crate::knowledge::Knowledge;
 use model::{StorePath, limits};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Derivations in one question.
 pub(super) const NEED_MAX: usize = 256;
@@ -17,25 +17,77 @@ const BATCH_MAX: usize = 64;
 /// Text of all derivations of one submission, in bytes.
 const TEXT_BYTES_MAX: usize = 512 << 20;
 
+/// Text that is kept of submissions that broke off, of all boards, in bytes.
+const KEPT_BYTES_MAX: usize = 128 << 20;
+
+/// Derivations by path.
+type Fetches = HashMap<StorePath, Fetched>;
+/// By board, oldest first.
+type Boards = VecDeque<(Arc<str>, Fetches)>;
+
+/// What came of submissions whose connection broke: their boards need not send it again. Known to nobody, recorded nowhere.
+#[derive(Debug, Default)]
+pub(super) struct Interrupted {
+    kept: Mutex<Boards>,
+}
+
+impl Interrupted {
+    fn kept(&self) -> MutexGuard<'_, Boards> {
+        // Whole after every statement that changes it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, board: &str) -> Fetches {
+        let mut kept = self.kept();
+        let place = kept.iter().position(|(name, _)| &**name == board);
+        place.and_then(|place| kept.remove(place)).map(|(_, fetched)| fetched).unwrap_or_default()
+    }
+
+    fn keep(&self, board: &str, fetched: Fetches) {
+        let bytes = |fetched: &HashMap<_, Fetched>| fetched.values().map(Fetched::text_bytes).sum::<usize>();
+        let mut kept = self.kept();
+        kept.retain(|(name, _)| &**name != board);
+        kept.push_back((Arc::from(board), fetched));
+        while kept.iter().map(|(_, fetched)| bytes(fetched)).sum::<usize>() > KEPT_BYTES_MAX {
+            kept.pop_front();
+        }
+    }
+}
+
 /// Which derivations are wanted, asked for, there.
 #[derive(Default)]
 struct Frontier {
     pending: VecDeque<StorePath>,
     seen: HashSet<StorePath>,
     unanswered: HashSet<StorePath>,
-    fetched: HashMap<StorePath, Fetched>,
+    fetched: Fetches,
+    /// What an earlier submission of the board brought.
+    kept: Fetches,
     text_bytes: usize,
 }
 
 impl Frontier {
-    fn want(&mut self, path: &StorePath, knowledge: &Knowledge) -> Result<(), SubmitError> {
-        if knowledge.derivation(path).is_some() || !self.seen.insert(path.clone()) {
-            return Ok(());
+    fn want(
+        &mut self,
+        paths: impl IntoIterator<Item = StorePath>,
+        knowledge: &Knowledge,
+    ) -> Result<(), SubmitError> {
+        let mut paths: VecDeque<_> = paths.into_iter().collect();
+        while let Some(path) = paths.pop_front() {
+            if knowledge.derivation(&path).is_some() || !self.seen.insert(path.clone()) {
+                continue;
+            }
+            if self.seen.len() > limits::PLAN_DERIVATIONS_MAX {
+                return Err(SubmitError::TooLarge { what: "derivations", max: limits::PLAN_DERIVATIONS_MAX });
+            }
+            match self.kept.remove(&path) {
+                Some(fetched) => {
+                    paths.extend(fetched.inputs());
+                    self.fetched.insert(path, fetched);
+                }
+                None => self.pending.push_back(path),
+            }
         }
-        if self.seen.len() > limits::PLAN_DERIVATIONS_MAX {
-            return Err(SubmitError::TooLarge { what: "derivations", max: limits::PLAN_DERIVATIONS_MAX });
-        }
-        self.pending.push_back(path.clone());
         Ok(())
     }
 
@@ -68,39 +120,57 @@ impl Frontier {
         }
         Ok((path, text))
     }
+
+    /// Asks and takes until nothing is wanted any more.
+    async fn fill(&mut self, board: &mut impl Board, knowledge: &Knowledge) -> Result<(), SubmitError> {
+        loop {
+            while let Some(derivations) = self.question() {
+                board.ask(Need { derivations, ..Need::default() }).await?;
+            }
+            if self.unanswered.is_empty() {
+                return Ok(());
+            }
+            let mut texts = vec![self.take(answer(board, || false).await?)?];
+            let mut ended = None;
+            while texts.len() < BATCH_MAX
+                && ended.is_none()
+                && let Some(answer) = board.answer_at_hand()
+            {
+                match answer {
+                    Ok(answer) => texts.push(self.take(answer)?),
+                    Err(error) => ended = Some(error),
+                }
+            }
+            let read = node::task::spawn_blocking("read derivations", move || {
+                texts.into_iter().map(verify::read).collect::<Result<Vec<_>, _>>()
+            });
+            for (path, fetched) in read.await.map_err(|_| SubmitError::Gone)?? {
+                self.want(fetched.inputs(), knowledge)?;
+                self.fetched.insert(path, fetched);
+            }
+            if let Some(error) = ended {
+                return Err(error);
+            }
+        }
+    }
 }
 
 /// Fetches everything below the roots that is not known. Each text is parsed and has the hash of its path.
 pub(super) async fn derivations(
     board: &mut impl Board,
+    name: &str,
     roots: impl Iterator<Item = StorePath>,
-    knowledge: &Arc<Knowledge>,
-) -> Result<HashMap<StorePath, Fetched>, SubmitError> {
-    let mut frontier = Frontier::default();
-    for root in roots {
-        frontier.want(&root, knowledge)?;
-    }
-    loop {
-        while let Some(derivations) = frontier.question() {
-            board.ask(Need { derivations, ..Need::default() }).await?;
-        }
-        if frontier.unanswered.is_empty() {
-            return Ok(frontier.fetched);
-        }
-        let mut texts = vec![frontier.take(answer(board, || false).await?)?];
-        while texts.len() < BATCH_MAX
-            && let Some(answer) = board.answer_at_hand()
-        {
-            texts.push(frontier.take(answer?)?);
-        }
-        let read = node::task::spawn_blocking("read derivations", move || {
-            texts.into_iter().map(verify::read).collect::<Result<Vec<_>, _>>()
-        });
-        for (path, fetched) in read.await.map_err(|_| SubmitError::Gone)?? {
-            for input in fetched.inputs() {
-                frontier.want(&input, knowledge)?;
+    submitter: &Submitter,
+) -> Result<Fetches, SubmitError> {
+    let mut frontier = Frontier { kept: submitter.interrupted.take(name), ..Frontier::default() };
+    frontier.want(roots, &submitter.knowledge)?;
+    match frontier.fill(board, &submitter.knowledge).await {
+        Ok(()) => Ok(frontier.fetched),
+        Err(error) => {
+            if error.is_link_lost() {
+                submitter.interrupted.keep(name, frontier.fetched);
             }
-            frontier.fetched.insert(path, fetched);
+            Err(error)
         }
     }
 }

@@ -80,6 +80,7 @@ pub struct Submitter {
     store: Arc<dyn ContentStore>,
     journal: Journal,
     uploads: Arc<Uploads>,
+    interrupted: fetch::Interrupted,
     submissions: Semaphore,
 }
 
@@ -91,7 +92,8 @@ impl Submitter {
         journal: Journal,
         uploads: Arc<Uploads>,
     ) -> Self {
-        Self { knowledge, store, journal, uploads, submissions: Semaphore::new(SUBMISSIONS_MAX) }
+        let (interrupted, submissions) = (fetch::Interrupted::default(), Semaphore::new(SUBMISSIONS_MAX));
+        Self { knowledge, store, journal, uploads, interrupted, submissions }
     }
 }
 
@@ -108,7 +110,7 @@ pub async fn converse(
     let _permit = submitter.submissions.try_acquire().map_err(|_| SubmitError::Busy)?;
     check(&start)?;
     let roots = start.wanted.iter().map(|wanted| wanted.derivation.clone());
-    let fetching = fetch::derivations(board, roots, &submitter.knowledge);
+    let fetching = fetch::derivations(board, name, roots, submitter);
     let fetched = fetching.instrument(tracing::info_span!("ask for derivations")).await?;
     let (knowledge, span) =
         (submitter.knowledge.clone(), tracing::info_span!("verify", derivations = fetched.len()));

@@ -18,6 +18,11 @@ pub(super) struct Fetched {
 }
 
 impl Fetched {
+    /// Size of its text in bytes.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The derivations that it needs.
     pub fn inputs(&self) -> impl Iterator<Item = StorePath> {
         self.derivation.input_derivations.keys().map(paths::full)

@@ -1,6 +1,6 @@
 //! Submissions that are as they should be, and submissions that never are.
 use crate::cluster::Cluster;
-use crate::graph::{drv, fixed, source};
+use crate::graph::{Drv, drv, fixed, source};
 use crate::scripted::{Board, answer, start, wanted};
 use model::{ContentId, StorePath, TrustDomain};
 use proto::v1;
@@ -118,7 +118,7 @@ async fn recite(cluster: &Cluster, requests: Vec<Request>) -> Status {
 async fn what_breaks_the_protocol_ends_the_submission() {
     let cluster = Cluster::start().await;
     let (one, other) = (drv("one", &[], &[]), drv("other", &[], &[]));
-    let (wants, text) = (|| vec![wanted(&one.path)], |drv: &crate::graph::Drv| answer(&drv.path, &drv.text));
+    let (wants, text) = (|| vec![wanted(&one.path)], |drv: &Drv| answer(&drv.path, &drv.text));
     let no_output = v1::Wanted { derivation: one.path.clone(), outputs: vec!["dev".into()] };
     let no_path = v1::Wanted { derivation: "/tmp/x.drv".into(), outputs: Vec::new() };
     let too_many = vec![wanted(&one.path); 10_001];
@@ -155,4 +155,54 @@ async fn what_breaks_the_protocol_ends_the_submission() {
     }
     assert!(!cluster.is_registered(&other.path));
     assert!(cluster.plans.lock().unwrap().is_empty());
+}
+
+/// A board that ends its stream after so many answers.
+async fn breaks_off_after(cluster: &Cluster, board: &str, root: &Drv, known: &[&Drv], answers: usize) {
+    let (sender, receiver) = mpsc::channel(8);
+    let stream = ReceiverStream::new(receiver).map(|request| v1::SubmitRequest { request: Some(request) });
+    sender.send(start(1, vec![wanted(&root.path)])).await.unwrap();
+    let mut responses = cluster.plans(board).await.submit(stream).await.unwrap().into_inner();
+    let (mut sender, mut answered) = (Some(sender), 0);
+    let status = loop {
+        let need = match responses.message().await.map(|response| response.unwrap().response) {
+            Ok(Some(v1::submit_response::Response::Need(need))) => need,
+            Ok(_) => panic!("admitted"),
+            Err(status) => break status,
+        };
+        for path in need.derivations {
+            let drv = known.iter().find(|drv| drv.path == path).unwrap();
+            if let Some(sender) = &sender {
+                sender.send(answer(&path, &drv.text)).await.unwrap();
+            }
+            answered += 1;
+            if answered == answers {
+                sender = None;
+            }
+        }
+    };
+    assert_eq!(status.code(), Code::Cancelled, "{status:?}");
+}
+
+#[tokio::test]
+async fn after_a_broken_link_the_rest_is_asked_for() {
+    let cluster = Cluster::start().await;
+    let mut chain = vec![drv("d-0", &[], &[])];
+    for index in 1..20 {
+        chain.push(drv(&format!("d-{index}"), &[&chain[index - 1]], &[]));
+    }
+    let chain: Vec<_> = chain.iter().collect();
+    let root = chain[19];
+    breaks_off_after(&cluster, "a", root, &chain, 12).await;
+    // What came is not known: it was not verified. Another board has to show that it has it.
+    assert!(chain.iter().all(|drv| !cluster.is_registered(&drv.path)));
+    let mut other = Board::new(&cluster, "b").await;
+    other.submit(&root.path).await.unwrap_err();
+    assert_eq!(other.needs[0].derivations, [root.path.as_str()]);
+    breaks_off_after(&cluster, "a", root, &chain, 3).await;
+    let mut board = Board::new(&cluster, "a").await.with(&chain[..5], &[]);
+    board.submit(&root.path).await.unwrap();
+    let asked: Vec<_> = board.needs.iter().flat_map(|need| need.derivations.clone()).collect();
+    let rest: Vec<_> = chain[..5].iter().rev().map(|drv| drv.path.clone()).collect();
+    assert_eq!(asked, rest);
 }
