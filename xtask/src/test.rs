@@ -38,13 +38,15 @@ struct Step {
 /// Sets up, builds, runs everything even when something fails, and fails at the end.
 pub fn run(request: &Request) -> Result<()> {
     setup::run()?;
-    let mut steps = vec![step("programs", &["build", "--workspace", "--bins"], request)?];
+    let mut steps =
+        vec![step("compile", &["build", "--all-targets"], &Request { filter: None, long: request.long })?];
     if steps.iter().all(|step| step.succeeded) {
-        steps.push(step(
-            "workspace",
-            &["test", "--workspace", "--exclude", "tests", "--no-fail-fast"],
-            request,
-        )?);
+        steps.push(step("unit", &["test", "--no-fail-fast", "--lib", "--bins"], request)?);
+        let programs = test_programs()?;
+        let mut others = vec!["test", "--no-fail-fast"];
+        let of_crates = programs.iter().filter(|program| !program.brings_up_clusters);
+        others.extend(of_crates.flat_map(|program| ["--test", &program.name]));
+        steps.push(step("integration", &others, request)?);
         steps.extend(cluster_steps(request)?);
     }
     table(&steps);
@@ -58,20 +60,34 @@ pub fn run(request: &Request) -> Result<()> {
 
 /// Only the tests that bring up whole clusters; false when one failed.
 pub fn clusters(request: &Request) -> Result<bool> {
-    let steps = cluster_steps(request)?;
+    let mut steps =
+        vec![step("compile", &["build", "--all-targets"], &Request { filter: None, long: request.long })?];
+    if steps.iter().all(|step| step.succeeded) {
+        steps.extend(cluster_steps(request)?);
+    }
     table(&steps);
     Ok(steps.iter().all(|step| step.succeeded))
 }
 
 fn cluster_steps(request: &Request) -> Result<Vec<Step>> {
     // Each brings up hosts with the fixed resources of this machine: one program after the other.
-    let run =
-        |name: String| step(&name, &["test", "-p", "tests", "--test", &name, "--no-fail-fast"], request);
-    test_programs()?.into_iter().map(run).collect()
+    let programs = test_programs()?;
+    let programs = programs.iter().filter(|program| program.brings_up_clusters);
+    let run = |program: &TestProgram| {
+        step(&program.name, &["test", "--no-fail-fast", "--test", &program.name], request)
+    };
+    programs.map(run).collect()
 }
 
-/// The test programs of the package `tests`, as cargo knows them.
-fn test_programs() -> Result<Vec<String>> {
+/// A program of integration tests.
+struct TestProgram {
+    name: String,
+    /// One of the package `tests`.
+    brings_up_clusters: bool,
+}
+
+/// The programs of integration tests, as cargo knows them.
+fn test_programs() -> Result<Vec<TestProgram>> {
     #[derive(Deserialize)]
     struct Metadata {
         packages: Vec<Package>,
@@ -90,12 +106,16 @@ fn test_programs() -> Result<Vec<String>> {
         command("cargo", &["metadata", "--format-version=1", "--no-deps"]).current_dir(crate::repository()),
     )?;
     let metadata: Metadata = serde_json::from_str(&said).context("read cargo metadata")?;
-    let tests = metadata.packages.into_iter().filter(|package| package.name == "tests");
-    let targets = tests.flat_map(|package| package.targets);
-    Ok(targets
-        .filter(|target| target.kind.iter().any(|kind| kind == "test"))
-        .map(|target| target.name)
-        .collect())
+    let mut programs = Vec::new();
+    for package in metadata.packages {
+        let tests =
+            package.targets.into_iter().filter(|target| target.kind.iter().any(|kind| kind == "test"));
+        programs.extend(
+            tests
+                .map(|target| TestProgram { name: target.name, brings_up_clusters: package.name == "tests" }),
+        );
+    }
+    Ok(programs)
 }
 
 /// One cargo command, its output shown as it comes and its results counted.
@@ -103,11 +123,8 @@ fn step(name: &str, arguments: &[&str], request: &Request) -> Result<Step> {
     println!("\n== {name}: cargo {}", arguments.join(" "));
     let started = Instant::now();
     let mut cargo = command("cargo", arguments);
-    if arguments.first() == Some(&"test")
-        && let Some(filter) = &request.filter
-    {
-        cargo.arg(filter);
-    }
+    // Always the whole workspace: a part of it would ask for other features, and compile every dependency again.
+    cargo.arg("--workspace").args(&request.filter);
     let (count, succeeded) = counted(&mut cargo, request.long)?;
     Ok(Step { name: name.to_string(), count, took: started.elapsed(), succeeded })
 }
