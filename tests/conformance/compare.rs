@@ -6,6 +6,9 @@ use tests::Verdict;
 
 use crate::failure::{Failure, of_nix};
 
+/// The fact that contents differ.
+pub const NAR_HASH: &str = "NAR hash";
+
 /// How the cluster settled a case.
 #[derive(Clone, Debug)]
 pub enum Settled {
@@ -48,7 +51,7 @@ pub fn differences(case: &str, expected: &Verdict, found: &Settled) -> Vec<Diffe
             for (output, (path, info)) in expected {
                 let other = found.get(output).map(|(_, info)| info);
                 let hash = other.map_or("missing", |other| other.nar_hash.as_str());
-                fact("NAR hash", format!("{path} {}", info.nar_hash), format!("{path} {hash}"));
+                fact(NAR_HASH, format!("{path} {}", info.nar_hash), format!("{path} {hash}"));
                 let references = other.map(|other| other.references.join("\n")).unwrap_or_default();
                 fact("references", info.references.join("\n"), references);
             }

@@ -22,6 +22,12 @@ pub fn of_nix(exit_code: i32, text: &str) -> Failure {
             in_list = true;
         } else if line.starts_with("building '/nix/store/") {
             (in_message, in_list) = (false, false);
+        } else if line.starts_with("error: executing '") {
+            // The build's own process says this, in its log.
+            log.push(line);
+        } else if let Some(inner) = line.strip_prefix("       error: ").filter(|_| in_message) {
+            // What precedes it says where Nix was when it happened.
+            message = vec![format!("error: {inner}")];
         } else if line.starts_with("error:") || in_message && continues(&line) {
             (in_message, in_list) = (true, false);
             message.push(line);
@@ -38,6 +44,10 @@ pub fn of_client(exit_code: i32, text: &str) -> Failure {
     let (mut message, mut log) = (Vec::new(), Vec::new());
     let mut in_message = false;
     for line in text.lines().map(plain) {
+        if line.starts_with("       while building '/nix/store/") {
+            // Added where Nix names no derivation: in a plan of many that would not help.
+            continue;
+        }
         if line.starts_with("error:") || in_message && continues(&line) {
             in_message = true;
             message.push(line);
@@ -65,7 +75,7 @@ fn joined(lines: &[String]) -> String {
 fn plain(line: &str) -> String {
     let quoted = |part: &str| {
         let elsewhere = part.contains(".drv.chroot/root/") || part.starts_with("/var/lib/elsewhere/");
-        let inside = part.rfind("/nix/store/").filter(|_| elsewhere);
+        let inside = part.rfind("/nix/store/").filter(|_| elsewhere && part.starts_with('/'));
         inside.map_or(part, |at| &part[at..]).to_owned()
     };
     let double: Vec<String> = line.trim_end().split('"').map(quoted).collect();
@@ -94,6 +104,7 @@ mod tests {
         let check = |line: &str, expected: &str| assert_eq!(super::plain(line), expected);
         check("file \"/nix/store/x-a.drv.chroot/root/nix/store/y-a/f\" odd", "file \"/nix/store/y-a/f\" odd");
         check("path '/var/lib/elsewhere/builds/1/nix/store/y-a'", "path '/nix/store/y-a'");
+        check("path '//nix/store/x-a.drv.chroot/root/nix/store/y-a' it's", "path '/nix/store/y-a' it's");
         check("path '/nix/store/y-a'  ", "path '/nix/store/y-a'");
     }
 }

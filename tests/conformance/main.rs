@@ -15,7 +15,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use compare::differences;
 use exceptions::Exceptions;
-use tests::{BoardSpec, Cluster, ClusterSpec, Lab, Oracle, Verdict, run};
+use tests::{BoardSpec, Cluster, ClusterSpec, Host, Lab, Oracle, Verdict, run};
+
+/// Of each side of a difference in contents.
+const TEXT_BYTES_SHOWN: usize = 4000;
 
 #[test]
 fn a_cluster_makes_what_real_nix_makes() {
@@ -52,7 +55,9 @@ fn compare_with_real_nix(lab: &Lab) -> Result<()> {
     let mut found = Vec::new();
     for (name, case) in &cases {
         let expected = verdicts.get(&case.derivation).with_context(|| format!("no verdict on {name}"))?;
-        found.extend(differences(name, expected, &settled[name]));
+        let mut new = differences(name, expected, &settled[name]);
+        new.iter_mut().for_each(|one| show_contents(one, oracle.host(), &board.host));
+        found.extend(new);
     }
     let exceptions = Exceptions::for_version(oracle.version())?;
     println!(
@@ -65,4 +70,17 @@ fn compare_with_real_nix(lab: &Lab) -> Result<()> {
         exceptions.len()
     );
     exceptions.check(&found)
+}
+
+/// Adds what both have, where that is a text, to a difference in contents.
+fn show_contents(difference: &mut compare::Difference, real: &Host, board: &Host) {
+    if difference.fact == compare::NAR_HASH {
+        for (said, host) in [(&mut difference.expected, real), (&mut difference.found, board)] {
+            let path = said.split(' ').next().map(|path| host.outside(path)).filter(|path| path.is_file());
+            let text = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_SHOWN)]).into_owned();
+            said.push('\n');
+            said.push_str(&text);
+        }
+    }
 }

@@ -239,7 +239,7 @@ fn service_host(lab: &Lab, programs: &Programs, name: &str) -> Result<Host> {
 }
 
 fn service(host: &Host, programs: &Programs, program: &str, collector: Option<&str>) -> Result<Process> {
-    let mut environment = vec![("HOME", "/tmp"), ("RUST_BACKTRACE", "1")];
+    let mut environment = vec![("HOME", "/root"), ("RUST_BACKTRACE", "1")];
     environment.extend(collector.map(|collector| ("OTEL_EXPORTER_OTLP_ENDPOINT", collector)));
     let argv = [&programs.inside(program), "--config", CONFIGURATION];
     host.service(SERVICE_USER, program, &argv, &environment)
