@@ -84,6 +84,17 @@ pub struct EngineHandle {
 #[derive(Debug)]
 pub struct Commands(mpsc::Receiver<Command>);
 
+#[cfg(test)]
+impl Commands {
+    /// The next thing that an executor said.
+    pub(crate) async fn said_for_tests(&mut self) -> Option<(ExecutorName, u64, Event)> {
+        match self.0.recv().await? {
+            Command::Of(executor, session, event) => Some((executor, session, event)),
+            _ => None,
+        }
+    }
+}
+
 /// A handle on an engine that is yet to start.
 pub fn channel() -> (EngineHandle, Commands) {
     let (commands, queue) = mpsc::channel(COMMANDS_QUEUED_MAX);

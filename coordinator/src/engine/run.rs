@@ -146,6 +146,8 @@ impl Engine {
             Command::Close(executor, session) => {
                 if self.is_current(&executor, session) {
                     self.sessions.close(&executor, session);
+                    let is_it = |step: &Step| matches!(step, Step::Open(open) if open.number == session);
+                    self.steps.retain(|step| !is_it(step));
                     self.apply(Event::ExecutorDisconnected(executor));
                 }
             }

@@ -3,8 +3,11 @@ use super::event_log::Next;
 use super::{Plan, PlanEvent, View, locked};
 use model::PlanId;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
+
+/// How long a watcher that has seen everything waits for more than one event: a board's link carries few packets then.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Who knows where living plans are.
 pub trait Snapshots {
@@ -43,8 +46,11 @@ impl Watch {
                 }
                 Next::Behind => self.position = None,
                 Next::End => return None,
-                // The sender lives in the plan, which this watch holds.
-                Next::Wait => self.changed.changed().await.ok()?,
+                Next::Wait => {
+                    // The sender lives in the plan, which this watch holds.
+                    self.changed.changed().await.ok()?;
+                    tokio::time::sleep(GATHER).await;
+                }
             }
         }
     }

@@ -221,3 +221,67 @@ pub(super) async fn forward(
     // The engine has let go of the session, and says why elsewhere.
     std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::BuildLimits;
+    use crate::session::{LeaseOrder, OrderedInput, Source};
+    use model::{Epoch, LeaseId, PathFacts, Platform, StorePath, System, TrustDomain};
+
+    fn content(name: &str) -> ContentId {
+        let path = format!("/nix/store/w51084ksv60sy0fkcb9hz4rxv8rv2avb-{name}");
+        ContentId { domain: TrustDomain::Shared, path: StorePath::from_validated(&path) }
+    }
+
+    /// A lease with so many inputs, each with the references of a large path.
+    fn lease(number: u64, inputs: usize) -> Order {
+        let references = (0..100).map(|index| content(&format!("reference-{index}")).path).collect();
+        let facts =
+            PathFacts { nar_sha256: [1; 32], nar_size: 1, references, deriver: None, content_address: None };
+        let input = OrderedInput { id: content("input"), facts, sources: vec![Source::ContentStore] };
+        Order::Lease(Box::new(LeaseOrder {
+            lease: LeaseKey { id: LeaseId(number), epoch: Epoch(1) },
+            task: content("task.drv"),
+            text: b"Derive"[..].into(),
+            platform: Platform::Native(System("x86_64-linux".into())),
+            inputs: vec![input; inputs],
+            trace: HashMap::new(),
+            limits: BuildLimits::default(),
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_lease_that_fits_no_message_fails_its_task_and_the_session_goes_on() {
+        let (engine, mut commands) = crate::engine::channel();
+        let executor = ExecutorName("x".into());
+        let session = WorkSession::new(engine, Arc::default(), Plans::new(1), executor.clone(), 7, &[]);
+        let (orders, queue) = mpsc::channel(4);
+        let (messages, mut sent) = mpsc::channel(4);
+        for order in [lease(1, 1_000), lease(2, 1)] {
+            orders.send(order).await.unwrap();
+        }
+        let forwarding = forward(&session, queue, &messages);
+        let check = async {
+            let (by, number, event) = commands.said_for_tests().await.unwrap();
+            assert_eq!((&by, number), (&executor, 7));
+            let Event::LeaseReported { lease, task, outcome: Outcome::Failed(failure), .. } = event else {
+                panic!("{event:?}")
+            };
+            assert_eq!(
+                (lease.id, task, failure.class),
+                (LeaseId(1), content("task.drv"), FailureClass::InputRejected)
+            );
+            assert!(failure.message.contains("1000 inputs takes"), "{}", failure.message);
+            sent.recv().await.unwrap().unwrap()
+        };
+        let message = tokio::select! {
+            message = check => message,
+            ended = forwarding => panic!("{ended:?}"),
+        };
+        let Some(v1::coordinator_message::Message::Lease(lease)) = message.message else {
+            panic!("{message:?}")
+        };
+        assert_eq!((lease.lease_id, lease.inputs.len()), (2, 1));
+    }
+}

@@ -6,6 +6,7 @@ use crate::running::Coordinator;
 use proto::v1;
 use proto::v1::executor_message::Message;
 use proto::v1::plan_event::Event;
+use std::time::Duration;
 use tonic::Code;
 
 #[tokio::test]
@@ -56,7 +57,7 @@ async fn plans_go_on_and_nothing_is_built_twice() {
     session.acknowledge(&of_other).await;
     let last = loop {
         session.heartbeat(&[]).await;
-        let waited = tokio::time::timeout(std::time::Duration::from_millis(500), session.lease(&top)).await;
+        let waited = tokio::time::timeout(Duration::from_millis(500), session.lease(&top)).await;
         if let Ok(lease) = waited {
             break lease;
         }
@@ -106,4 +107,32 @@ async fn an_ended_plan_and_its_failure_are_still_told() {
     let again = board.submit(&lib, &[&lib]).await;
     assert_eq!((again.tasks_to_build, again.tasks_held), (0, 1));
     assert_eq!(board.submit(&bad, &[&bad]).await.tasks_to_build, 1);
+}
+
+#[tokio::test]
+async fn other_bytes_than_recorded_are_not_held() {
+    let coordinator = Coordinator::start("eviction_after_ms = 1000").await;
+    let executor = Executor::new(&coordinator, "x1").await;
+    let mut session = executor.connect(&coordinator).await;
+    let mut board = Board::new(&coordinator, "b").await;
+    let lib = drv("lib", &[], &[]);
+    let top = drv("top", &[&lib], &[]);
+    board.submit(&top, &[&lib, &top]).await;
+    let lease = session.lease(&lib).await;
+    session.built(&lease, vec![executor.make(&lib, "shared", b"lib")]).await;
+    session.acknowledge(&lease).await;
+    session.lease(&top).await;
+
+    let coordinator = coordinator.stop().await.start().await;
+    // Its disk was damaged, or it lies.
+    executor.make(&lib, "shared", b"something else");
+    let mut session = executor.connect(&coordinator).await;
+    let again = loop {
+        session.heartbeat(&[]).await;
+        match tokio::time::timeout(Duration::from_millis(100), session.lease(&lib)).await {
+            Ok(lease) => break lease,
+            Err(_) => continue,
+        }
+    };
+    assert!(again.lease_id > lease.lease_id);
 }
