@@ -140,6 +140,7 @@ impl State {
             }
         }
         self.drop_tasks(&dropped);
+        self.release(plan.roots.iter().map(|root| root.content).collect());
         if plan.roots_pending > 0 {
             self.reconsider_pulls();
         }

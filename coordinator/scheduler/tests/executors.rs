@@ -264,7 +264,10 @@ fn missing_inputs_are_made_again_when_their_holder_is_out_of_reach() {
     assert_eq!(records(&effects), [Fact::NotHeld(content("a"), at("x1"))]);
     let lease = grant(&effects);
     assert_eq!(task_name(&lease.task), "a");
-    core.build(&lease, &[]);
+    let lease = grant(&core.build(&lease, &[]));
+    // Not for ever.
+    let effects = core.report(&lease, failed(FailureClass::InputMissing, &["a"]));
+    assert_eq!(finished(&effects, 1).map(|summary| summary.tasks_failed), Some(1));
     // Out of reach: not the task's failure.
     let mut core = Core::new();
     core.connect("x1", 1, &[native()]);

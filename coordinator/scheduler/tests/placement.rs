@@ -168,3 +168,39 @@ fn a_task_waits_for_a_busy_executor_rather_than_go_where_it_failed() {
     let effects = core.build(&leases[1], &[]);
     assert_eq!(granted(&effects), [("t00".into(), leases[1].executor.0.to_string())]);
 }
+
+#[test]
+fn a_platform_is_shared_even_where_others_keep_one_executor_busier() {
+    let mut core = Core::new();
+    core.connect("x1", 2, &[native(), cross()]);
+    core.connect("x2", 2, &[native(), cross()]);
+    let names: Vec<String> = (0..12).map(|number| format!("c{number:02}")).collect();
+    let mut tasks = vec![task("long", &[]), requiring("c00", &[], cross())];
+    tasks.extend(names.windows(2).map(|pair| requiring(&pair[1], &[&pair[0]], cross())));
+    let mut next = grants(&core.admit(1, &tasks, &["long", "c11"], &[]));
+    assert_eq!(&*next.pop().expect("two are leased").executor.0, "x2", "busy for ever with the long one");
+    let mut of_x2 = 0;
+    while let Some(lease) = next.pop() {
+        of_x2 += usize::from(&*lease.executor.0 == "x2");
+        next = grants(&core.build(&lease, &[]));
+    }
+    assert!((3..=6).contains(&of_x2), "{of_x2} of 12");
+}
+
+#[test]
+fn shares_are_counted_anew_when_no_plan_is_left() {
+    let mut core = Core::new();
+    core.connect("x1", 4, &[native()]);
+    core.connect("x2", 4, &[native()]);
+    core.apply(Event::ExecutorDisconnected(name("x2")));
+    let (tasks, names) = many(10, &native());
+    let first = shares(&mut core, &tasks, &refs(&names), &[]);
+    assert_eq!(first, BTreeMap::from([("x1".into(), 10)]));
+    core.apply(Event::PlanCancelled(plan_id(1)));
+    core.connect("x2", 4, &[native()]);
+    let second: Vec<_> = names.iter().map(|name| task(&format!("second-{name}"), &[])).collect();
+    let roots: Vec<String> = second.iter().map(|spec| spec.name.clone()).collect();
+    let leased = granted(&core.admit(2, &second[..4], &refs(&roots[..4]), &[]));
+    let of_x2 = leased.iter().filter(|(_, executor)| executor == "x2").count();
+    assert_eq!((leased.len(), of_x2), (4, 2));
+}

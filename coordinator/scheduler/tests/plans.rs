@@ -283,3 +283,19 @@ fn what_cannot_be_pulled_is_made_again_but_not_for_ever() {
     assert!(told(&effects, 1).contains(&("a".into(), TaskState::Failed)));
     assert!(!finished(&effects, 1).unwrap().succeeded);
 }
+
+#[test]
+fn a_task_that_only_a_cancelled_plan_needed_built_rests() {
+    let mut core = Core::new();
+    core.connect("x1", 1, &[native()]);
+    core.connect("x2", 1, &[emulated()]);
+    let c = requiring("c", &["b"], emulated());
+    let tasks = [task("a", &[]), task("b", &["a"]), c];
+    // The second plan has b, so it does not need a.
+    let effects = core.admit(2, &tasks, &["c"], &[known("b", &[], &[STORE])]);
+    assert_eq!(counts(&effects), counted(3, 1, 1));
+    let lease = grant(&core.admit(1, &[task("a", &[])], &["a"], &[]));
+    let effects = core.apply(Event::PlanCancelled(plan_id(1)));
+    assert_eq!(cancels(&effects), [("x1".into(), lease.lease)]);
+    assert_eq!(told(&effects, 2), [("a".into(), TaskState::Cancelled)]);
+}
