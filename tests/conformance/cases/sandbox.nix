@@ -16,6 +16,8 @@ l: with l; {
   status = shell ''
     grep -E '^(Umask|Uid|Gid|Groups|NStgid|NSpid|NSpgid|NSsid|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|SigBlk|SigIgn|Cpus_allowed_list)' /proc/self/status > $out
     grep -E '^(Pid|PPid|Uid|Gid|NoNewPrivs|Seccomp|SigBlk|SigIgn)' /proc/1/status >> $out
+    # Signals 32 and 33 belong to the C library: whether they are ignored is whatever the first process of the host was given.
+    sed -i 's/^\(SigIgn:.\)........\([08]\)/\1/' $out
   '' { };
   limits = shell "grep -E '^Max (core|cpu|data|resident|locked|address|file locks|nice|realtime|msgqueue)' /proc/self/limits > $out" { };
   namespaces = shell ''
@@ -92,7 +94,7 @@ l: with l; {
       ${tree}/bin/program 2>&1 || echo no shell at its place
     } > $out
   '' { };
-  inputsPacked = shell "tar -c -C ${tree} . | tar -tv | sort > $out; find ${tree} | sort | cpio -o -H newc 2>/dev/null | wc -c >> $out" { };
+  inputsPacked = shell "tar -c -C ${tree} . | tar -tv | grep -v ^l | sort > $out; find ${tree} | sort | cpio -o -H newc 2>/dev/null | wc -c >> $out" { };
   inputIsLink = shell "{ stat -c '%F %u:%g' $link; readlink $link; cat $link; } > $out" { link = shell "ln -s ${greeting} $out" { } "link"; };
   closureOnly = shell "ls /nix/store > $out; cat ${letter} >> $out; [ ! -e $hidden ]" { hidden = builtins.unsafeDiscardStringContext (toString pair.lib); };
   nested = steps [
