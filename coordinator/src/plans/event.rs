@@ -26,12 +26,8 @@ pub enum PlanEvent {
     Finished(PlanSummary),
 }
 
+#[cfg(test)]
 impl PlanEvent {
-    pub(super) fn log_bytes(&self) -> usize {
-        if let Self::Log { text, .. } = self { text.len() } else { 0 }
-    }
-
-    #[cfg(test)]
     pub(super) fn root_for_tests(number: usize) -> Self {
         let path = StorePath::from_validated("/nix/store/x.drv");
         let task = model::ContentId { domain: model::TrustDomain::Shared, path: path.clone() };

@@ -9,6 +9,8 @@ const EVENTS_KEPT_MAX: usize = 4_096;
 const EVENTS_KEPT_ENDED_MAX: usize = 64;
 /// Bytes of build logs that are kept of a plan; who is further behind misses some.
 const LOG_BYTES_KEPT_MAX: usize = 256 << 10;
+/// What a piece of a log, or a phase, counts at least, in bytes.
+const LOG_PIECE_BYTES: usize = 256;
 
 type Numbered = (u64, Arc<PlanEvent>);
 
@@ -17,7 +19,7 @@ type Numbered = (u64, Arc<PlanEvent>);
 pub(super) struct EventLog {
     /// Number of the newest event; before the first one, the number below it.
     last: u64,
-    /// Number of the newest event that is gone, log chunks aside.
+    /// Number of the newest event that is gone, logs aside.
     gone: u64,
     /// Whether everything from the plan's beginning is here.
     is_whole: bool,
@@ -75,16 +77,6 @@ impl EventLog {
     /// Adds an event.
     pub(super) fn push(&mut self, event: PlanEvent) {
         self.last += 1;
-        if let PlanEvent::Log { text, .. } = &event {
-            self.log_bytes += text.len();
-            self.logs.push_back((self.last, Arc::new(event)));
-            while self.log_bytes > LOG_BYTES_KEPT_MAX
-                && let Some((_, oldest)) = self.logs.pop_front()
-            {
-                self.log_bytes -= oldest.log_bytes();
-            }
-            return;
-        }
         let is_last = matches!(event, PlanEvent::Finished(_));
         self.events.push_back((self.last, Arc::new(event)));
         let kept_max = if is_last { EVENTS_KEPT_ENDED_MAX } else { EVENTS_KEPT_MAX };
@@ -93,6 +85,18 @@ impl EventLog {
         {
             self.gone = number;
             self.is_whole = false;
+        }
+    }
+
+    /// Adds an event that is only for those who follow the logs: a piece of one, or another phase.
+    pub(super) fn push_log(&mut self, event: PlanEvent) {
+        self.last += 1;
+        self.log_bytes += size(&event);
+        self.logs.push_back((self.last, Arc::new(event)));
+        while self.log_bytes > LOG_BYTES_KEPT_MAX
+            && let Some((_, oldest)) = self.logs.pop_front()
+        {
+            self.log_bytes -= size(&oldest);
         }
     }
 
@@ -127,6 +131,10 @@ impl EventLog {
     fn is_finished(&self) -> bool {
         self.events.back().is_some_and(|(_, event)| matches!(**event, PlanEvent::Finished(_)))
     }
+}
+
+fn size(event: &PlanEvent) -> usize {
+    LOG_PIECE_BYTES + if let PlanEvent::Log { text, .. } = event { text.len() } else { 0 }
 }
 
 fn first_from(events: &VecDeque<Numbered>, position: u64) -> Option<&Numbered> {
@@ -168,7 +176,7 @@ mod tests {
         assert_eq!(events.position(0), Some(101));
         assert_eq!(events.next(101, true), Next::Wait);
         events.push(root(1));
-        events.push(log(b"text"));
+        events.push_log(log(b"text"));
         events.push(root(2));
         assert_eq!(seen(&events, 101, true), (vec![101, 102, 103], Next::Wait));
         assert_eq!(seen(&events, 101, false), (vec![101, 103], Next::Wait));
@@ -194,11 +202,12 @@ mod tests {
         let mut events = EventLog::new(0, true);
         events.push(root(1));
         for _ in 0..40 {
-            events.push(log(&[b'x'; 16 << 10]));
+            events.push_log(log(&[b'x'; 16 << 10]));
         }
         events.push(root(2));
         let (numbers, _) = seen(&events, 1, true);
-        assert_eq!((numbers[0], numbers.len()), (1, 2 + (LOG_BYTES_KEPT_MAX >> 14)));
+        let kept = LOG_BYTES_KEPT_MAX / (LOG_PIECE_BYTES + (16 << 10));
+        assert_eq!((numbers[0], numbers.len()), (1, 2 + kept));
         assert_eq!(seen(&events, 1, false).0, [1, 42]);
     }
 

@@ -112,7 +112,7 @@ impl Plans {
                 PlanEvent::Finished(summary)
             }
         };
-        plan.push(event);
+        plan.change(|log| log.push(event));
     }
 
     /// Keeps the last state of a plan that is about to end.
@@ -155,7 +155,8 @@ impl Plans {
         locked(&self.book).logs.restore(task, tail);
     }
 
-    /// What an executor says about its lease: for all plans that want its task. Of a lease that does not count, nothing.
+    /// What an executor says about its lease: for those who follow the logs of plans that want its task. Of a lease that does
+    /// not count, nothing.
     pub fn progress(&self, executor: &ExecutorName, lease: LeaseKey, phase: Option<&str>, text: Bytes) {
         let mut book = locked(&self.book);
         let Some(task) = book.logs.task(lease, executor).cloned() else { return };
@@ -164,10 +165,11 @@ impl Plans {
         let phase_event = change.map(|change| PlanEvent::Task(book.task_view(change)));
         for plan in book.wanting.get(&task).into_iter().flatten().filter_map(|id| book.plans.get(id)) {
             if let Some(event) = &phase_event {
-                plan.push(event.clone());
+                plan.change(|log| log.push_log(event.clone()));
             }
             if !text.is_empty() {
-                plan.push(PlanEvent::Log { derivation: task.path.clone(), text: text.clone() });
+                let piece = PlanEvent::Log { derivation: task.path.clone(), text: text.clone() };
+                plan.change(|log| log.push_log(piece));
             }
         }
     }
@@ -239,10 +241,10 @@ impl Book {
 }
 
 impl Plan {
-    fn push(&self, event: PlanEvent) {
+    fn change(&self, change: impl FnOnce(&mut EventLog)) {
         let last = {
             let mut log = locked(&self.log);
-            log.push(event);
+            change(&mut log);
             log.last()
         };
         self.changed.send_replace(last);
