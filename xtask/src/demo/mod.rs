@@ -19,6 +19,9 @@ use crate::setup;
 use cluster::{BOARD_USER, Board, CLIENT_CONFIG, Cluster, GRAPH, OTLP_PORT};
 use jaeger::Jaeger;
 
+/// Where the result is linked: in the home of the ordinary user who runs the client.
+const RESULT_LINK: &str = "/home/board/result";
+
 /// What to build, and whether to leave it running for a look.
 #[derive(clap::Args)]
 pub struct Request {
@@ -124,14 +127,23 @@ pub struct Built {
 
 /// Runs the client on the board, as its ordinary user; its progress is shown, its results are read.
 fn build_graph(request: &Request, board: &Board, cluster: &Cluster) -> Result<Built> {
-    println!("\nboard$ elsewhere build {GRAPH} -A {}", request.attribute);
+    println!("\nboard$ elsewhere build {GRAPH} -A {} -o {RESULT_LINK}", request.attribute);
     let (received, sent) = board.traffic()?;
     let started = Instant::now();
     let environment = cluster.client_environment();
     let environment: Vec<(&str, &str)> =
         environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let argv =
-        ["/opt/elsewhere/elsewhere", "--config", CLIENT_CONFIG, "build", GRAPH, "-A", &request.attribute];
+    let argv = [
+        "/opt/elsewhere/elsewhere",
+        "--config",
+        CLIENT_CONFIG,
+        "build",
+        GRAPH,
+        "-A",
+        &request.attribute,
+        "-o",
+        RESULT_LINK,
+    ];
     let mut client = board.host.command(BOARD_USER, &environment, &argv);
     let child = client.current_dir("/").stdout(Stdio::piped()).spawn().context("start the client")?;
     let output = child.wait_with_output()?;
