@@ -2,12 +2,13 @@
 
 #[cfg(feature = "progress")]
 mod bars;
+mod log;
 mod signal;
 pub mod text;
 
 pub use signal::Question;
 
-use crate::event::{PlanEvent, TaskChange};
+use crate::event::{PlanEvent, TaskChange, TaskState};
 use crate::progress::Progress;
 use crate::submit::Admitted;
 use model::StorePath;
@@ -36,6 +37,7 @@ pub struct Ui {
 #[derive(Default)]
 struct State {
     link_is_lost: bool,
+    logs: log::Lines,
     paths_total: usize,
     paths_done: usize,
     #[cfg(feature = "progress")]
@@ -101,9 +103,8 @@ impl Ui {
         match event {
             PlanEvent::Task(task) => self.task(task),
             PlanEvent::Log { derivation, text } if self.options.logs => {
-                for line in text::log_lines(derivation, text) {
-                    self.line(&line);
-                }
+                let whole = self.state().logs.push(derivation, text);
+                self.log(derivation, &whole);
             }
             PlanEvent::Waiting(waiting) => self.line(&text::waiting(waiting)),
             PlanEvent::Snapshot { tasks, waiting, .. } => {
@@ -119,7 +120,15 @@ impl Ui {
         }
     }
 
+    fn log(&self, derivation: &StorePath, text: &[u8]) {
+        text::log_lines(derivation, text).iter().for_each(|line| self.line(line));
+    }
+
     fn task(&self, task: &TaskChange) {
+        if task.state != TaskState::Running {
+            let rest = self.state().logs.end(&task.derivation);
+            self.log(&task.derivation, &rest);
+        }
         if let Some(line) = text::task(task) {
             self.note(&line);
         }
