@@ -31,7 +31,7 @@ pub enum Pulled {
     Failed {
         /// What was wanted.
         content: ContentId,
-        /// Who was asked.
+        /// Who was asked; empty when the trouble is the content store's own.
         from: Vec<ExecutorName>,
     },
 }
@@ -97,16 +97,24 @@ impl Puller {
             // Never closed.
             let _permit = shared.permits.acquire().await;
             let from_names = from.iter().map(|source| source.name.clone()).collect();
-            let pulled = if shared.fetch(&content, from).await {
-                Pulled::Stored(content)
-            } else {
-                Pulled::Failed { content, from: from_names }
+            let pulled = match shared.fetch(&content, from).await {
+                Fetched::Stored => Pulled::Stored(content),
+                Fetched::NobodyGaveIt => Pulled::Failed { content, from: from_names },
+                Fetched::OwnTrouble => Pulled::Failed { content, from: Vec::new() },
             };
             // The engine has stopped: nobody asks any more.
             let _stopped = shared.ended.send(pulled).await;
         };
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn("pull", work.instrument(span));
     }
+}
+
+/// How all sources together did.
+enum Fetched {
+    Stored,
+    NobodyGaveIt,
+    /// A full disk here, say: no holder is to blame.
+    OwnTrouble,
 }
 
 /// What has come of a NAR so far.
@@ -120,7 +128,7 @@ struct Progress {
 
 impl Shared {
     /// Tries one source after the other; a broken stream goes on from the next one where it stopped.
-    async fn fetch(&self, content: &ContentId, from: Vec<PullSource>) -> bool {
+    async fn fetch(&self, content: &ContentId, from: Vec<PullSource>) -> Fetched {
         let mut progress = Progress::default();
         let mut sources: VecDeque<_> = from.into_iter().map(|source| (source, false)).collect();
         while let Some((source, is_alone)) = sources.pop_front() {
@@ -128,7 +136,7 @@ impl Shared {
                 progress = Progress::default();
             }
             let error = match self.fetch_from(content, &source, &mut progress).await {
-                Ok(()) => return true,
+                Ok(()) => return Fetched::Stored,
                 Err(error) => error,
             };
             let text = node::exit::chain(&error);
@@ -142,11 +150,11 @@ impl Shared {
                     }
                 }
                 // This machine's trouble is not another executor's to solve.
-                PullError::Store(_) | PullError::Unknown => return false,
+                PullError::Store(_) | PullError::Unknown => return Fetched::OwnTrouble,
                 PullError::Download(_) | PullError::Idle | PullError::OtherContents => {}
             }
         }
-        false
+        Fetched::NobodyGaveIt
     }
 
     async fn fetch_from(
