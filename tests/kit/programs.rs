@@ -67,10 +67,9 @@ fn build() -> Result<PathBuf> {
     let target = profile.parent().context("this test is in no target directory")?;
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--bins", "--target-dir"]).arg(target).current_dir(workspace);
-    for package in ["coordinator", "executor", "sandbox", "client", "xtask"] {
-        cargo.args(["--package", package]);
-    }
+    // The whole workspace: a part of it would ask for other features, and compile every dependency again.
+    cargo.args(["build", "--quiet", "--workspace", "--bins", "--target-dir"]).arg(target);
+    cargo.current_dir(workspace);
     match profile.file_name().and_then(|name| name.to_str()) {
         Some("debug") => {}
         Some(name) => {

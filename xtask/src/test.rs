@@ -125,6 +125,10 @@ fn step(name: &str, arguments: &[&str], request: &Request) -> Result<Step> {
     let mut cargo = command("cargo", arguments);
     // Always the whole workspace: a part of it would ask for other features, and compile every dependency again.
     cargo.arg("--workspace").args(&request.filter);
+    if request.long && arguments.first() == Some(&"test") {
+        // What is left out of the tier `test` says so by `#[ignore]`.
+        cargo.args(["--", "--include-ignored"]);
+    }
     let (count, succeeded) = counted(&mut cargo, request.long)?;
     Ok(Step { name: name.to_string(), count, took: started.elapsed(), succeeded })
 }
