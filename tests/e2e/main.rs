@@ -5,6 +5,7 @@ mod failing;
 mod graph;
 mod interruption;
 mod link;
+mod losses;
 mod memory;
 mod refusals;
 mod scene;

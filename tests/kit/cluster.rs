@@ -150,6 +150,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills the coordinator as a power cut would, and starts it again with what it had on disk.
+    ///
+    /// # Errors
+    /// It does not come up again.
+    pub fn restart_coordinator(&mut self) -> Result<()> {
+        let node = &mut self.coordinator;
+        node.process.kill()?;
+        node.process =
+            service(&node.host, &self.programs, "elsewhere-coordinator", self.collector.as_deref())?;
+        wait_listening(node, CONTROL_PORT)
+    }
+
     /// `host:port` of the coordinator.
     #[must_use]
     pub fn address(&self) -> String {
