@@ -34,8 +34,9 @@ fn the_client_needs_less_than_20_megabytes_for_a_result_of_500() {
         let size: u64 = results.values().map(|info| info.nar_size).sum();
         println!("peak {own} kB at exit, {seen} kB seen from outside, for {size} B");
         ensure!(size >= RESULT_BYTES_MIN, "the result has only {size} bytes");
-        ensure!(seen > 1000 && own >= seen, "its own figure {own} kB is less than the {seen} kB seen");
-        ensure!(own < PEAK_KILOBYTES_MAX, "the client's peak is {own} kB");
+        // The kernel counts pages in batches for each processor: the two may differ by a few.
+        ensure!(own > 1000 && seen > 1000, "one of the figures is none: {own} kB at exit, {seen} kB seen");
+        ensure!(own.max(seen) < PEAK_KILOBYTES_MAX, "the client's peak is {own} kB, or {seen} kB");
         Ok(())
     });
 }
