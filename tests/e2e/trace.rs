@@ -23,6 +23,7 @@ const STEPS: &[(&str, &str, usize)] = &[
     (COORDINATOR, "plan", 1),
     (COORDINATOR, "queue", 1),
     (COORDINATOR, "lease", TASKS),
+    (COORDINATOR, "pull", 1),
     (EXECUTOR, "build", TASKS),
     (EXECUTOR, "inputs", TASKS),
     (EXECUTOR, "fetch", 1),
@@ -77,6 +78,7 @@ fn check(spans: &[Span]) -> Result<()> {
         ("inputs", &["build", "lease", "plan", "elsewhere build"]),
         ("outputs", &["build", "lease", "plan", "elsewhere build"]),
         ("queue", &["plan", "elsewhere build"]),
+        ("pull", &["plan", "elsewhere build"]),
         ("upload", &["submit", "elsewhere build"]),
         ("import", &["watch", "elsewhere build"]),
     ] {

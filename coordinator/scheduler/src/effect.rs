@@ -30,6 +30,8 @@ pub enum Effect {
         content: ContentId,
         /// From whom, best first.
         from: Vec<ExecutorName>,
+        /// A plan that needs it: its trace is the pull's.
+        plan: Option<PlanId>,
     },
     /// The answer to [`crate::Event::PlanAdmitted`]: before any news of the plan.
     Admitted {

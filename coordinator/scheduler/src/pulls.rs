@@ -4,7 +4,7 @@ use crate::state::{Link, Phase};
 use crate::{Effect, Fact, Holder, State};
 use alloc::{collections::BTreeSet, format, vec::Vec};
 use core::mem;
-use model::{ContentId, ExecutorName, Failure, FailureClass};
+use model::{ContentId, ExecutorName, Failure, FailureClass, PlanId};
 
 /// Pulls that are asked for at once.
 const PULLS_MAX: usize = 8;
@@ -61,8 +61,17 @@ impl State {
             }
             let id = item.id.clone();
             self.pulls.in_flight.insert(content);
-            self.out.push(Effect::Pull { content: id, from });
+            let plan = self.plan_of(content);
+            self.out.push(Effect::Pull { content: id, from, plan });
         }
+    }
+
+    /// A plan that wants content, or the task that makes it.
+    fn plan_of(&self, content: ContentIx) -> Option<PlanId> {
+        let item = &self.contents[content];
+        let wanted = item.roots.first().map(|(plan, _)| *plan);
+        let mut made = item.makers.iter().filter_map(|maker| self.tasks[*maker].plans.first().copied());
+        wanted.or_else(|| made.next())
     }
 
     /// Pulls that failed without a holder's fault are tried again.

@@ -205,7 +205,7 @@ fn play(settings: Settings, moves: Vec<(Move, u64)>) -> Result<(), TestCaseError
                     let made = outputs.get(&grant.task).cloned().unwrap_or_default();
                     granted.push((grant, made));
                 }
-                scheduler::Effect::Pull { content, from } => pulled.push((content, from)),
+                scheduler::Effect::Pull { content, from, .. } => pulled.push((content, from)),
                 _ => {}
             }
         }

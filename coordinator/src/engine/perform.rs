@@ -5,7 +5,7 @@ use crate::journal::Entry;
 use crate::knowledge::ContentFacts;
 use crate::pull::PullSource;
 use crate::session::{End, Order};
-use model::{ContentId, ExecutorName, Failure, FailureClass, Outcome};
+use model::{ContentId, ExecutorName, Failure, FailureClass, Outcome, PlanId};
 use scheduler::{Effect, Event, Fact, Grant, News, Settled};
 
 impl Engine {
@@ -62,7 +62,7 @@ impl Engine {
                 self.parts.plans.released(lease, &executor);
                 self.send(&executor, Order::Acknowledge(lease));
             }
-            Effect::Pull { content, from } => self.pull(content, from),
+            Effect::Pull { content, from, plan } => self.pull(content, from, plan),
             Effect::Admitted { plan, counts } => {
                 if let Some(done) = self.admissions.remove(&plan) {
                     let _ = done.send(counts);
@@ -137,7 +137,7 @@ impl Engine {
         }
     }
 
-    fn pull(&mut self, content: ContentId, from: Vec<ExecutorName>) {
+    fn pull(&mut self, content: ContentId, from: Vec<ExecutorName>, plan: Option<PlanId>) {
         let source = |name: &ExecutorName| {
             let address = self.sessions.address(name)?.to_string();
             Some(PullSource { name: name.clone(), address })
@@ -147,7 +147,7 @@ impl Engine {
             // Tried again when time has passed: nobody has refused.
             self.again.push_back(Event::PullFailed { content, from: Vec::new() });
         } else {
-            self.parts.puller.pull(content, reachable);
+            self.traces.of_plan(plan).in_scope(|| self.parts.puller.pull(content, reachable));
         }
     }
 }

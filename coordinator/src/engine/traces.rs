@@ -38,6 +38,11 @@ impl Traces {
         self.plans.remove(&plan);
     }
 
+    /// The span of a living plan, or none.
+    pub(super) fn of_plan(&self, plan: Option<PlanId>) -> Span {
+        plan.and_then(|plan| self.plans.get(&plan)).cloned().unwrap_or_else(Span::none)
+    }
+
     /// A task of a plan changed.
     pub(super) fn changed(&mut self, plan: PlanId, change: &TaskChange) {
         if change.state != TaskState::Ready {

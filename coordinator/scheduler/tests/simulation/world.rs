@@ -376,7 +376,7 @@ impl World {
                 let position = self.executors.iter().position(|other| *other.name == *executor.0).unwrap();
                 self.executors[position].unlink();
             }
-            Effect::Pull { content, from } => {
+            Effect::Pull { content, from, .. } => {
                 assert!(!from.is_empty() && !self.store.contains(&content), "{content:?} from {from:?}");
                 assert!(self.pulls.insert(content, from).is_none(), "pulled twice");
                 assert!(self.pulls.len() <= 8);
