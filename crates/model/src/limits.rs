@@ -4,8 +4,8 @@
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Oldest version that this build still understands.
 pub const PROTOCOL_VERSION_MIN: u32 = 1;
-/// Largest control message, in bytes (a lease with a closure of some thousand paths).
-pub const CONTROL_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Largest control message, in bytes (a lease with a closure of ten thousand paths).
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Largest NAR chunk to and from a board, in bytes.
 pub const BOARD_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// Largest NAR chunk between hosts of the cluster, in bytes.
