@@ -49,6 +49,25 @@ pub fn install() -> Result<()> {
     Ok(())
 }
 
+/// The targets that the toolchain file names: rustup adds them by itself only where it may install automatically.
+pub fn rust_targets() -> Result<()> {
+    let file = std::fs::read_to_string(crate::repository().join("rust-toolchain.toml"))?;
+    let line = file.lines().find_map(|line| line.strip_prefix("targets = "));
+    let targets: Vec<&str> = line.unwrap_or_default().split('"').skip(1).step_by(2).collect();
+    let sysroot = capture(&mut command("rustc", &["--print", "sysroot"]))?;
+    let libraries = std::path::Path::new(sysroot.trim()).join("lib/rustlib");
+    let missing: Vec<&str> =
+        targets.into_iter().filter(|target| !libraries.join(target).join("lib").exists()).collect();
+    if missing.is_empty() {
+        println!("  {:<20} there already", "Rust targets");
+        return Ok(());
+    }
+    println!("  {:<20} adding {}", "Rust targets", missing.join(" "));
+    let mut add = command("rustup", &["target", "add"]);
+    capture(add.args(&missing).current_dir(crate::repository())).context("add Rust targets")?;
+    Ok(())
+}
+
 /// Refreshes this machine's package lists.
 pub fn update() -> Result<()> {
     capture(&mut command("apt-get", &["update", "-q"])).map(drop)

@@ -16,6 +16,7 @@ pub fn run() -> Result<()> {
     let _lock = cache.lock()?;
     println!("set-up into {}", cache.path("").display());
     host::install()?;
+    host::rust_targets()?;
     let jaeger = jaeger::start_build(&cache)?;
     debian::qemu(&cache)?;
     debian::busybox(&cache)?;
