@@ -38,6 +38,8 @@ impl Nix {
 const ENTER: &str = r#"set -e
 root=$1 private=$2; shift 2
 [ "$root" = / ] && root=
+# A machine that has the programs need not have a store.
+mkdir -p "$root/nix"
 mount --bind "$private/nix" "$root/nix"
 if [ -n "$root" ]; then
   mount --rbind /dev "$root/dev"
