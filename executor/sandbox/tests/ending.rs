@@ -101,7 +101,10 @@ fn a_killed_process_1_is_the_builds_own_end() {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let outcome = follow(child);
-    assert_eq!((outcome.finished().end, outcome.finished().cause), (End::Signal(9), Cause::Itself));
+    assert_eq!(outcome.finished().end, End::Signal(9));
+    // The kernel ends the others before process 1: the log may be seen closed first.
+    let cause = outcome.finished().cause;
+    assert!(matches!(cause, Cause::Itself | Cause::LogClosed), "{cause:?}");
     assert_eq!(processes(&bench), Vec::<u32>::new());
 }
 
