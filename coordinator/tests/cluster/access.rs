@@ -5,9 +5,17 @@ use crate::running::{Coordinator, soon};
 use coordinator::rpc::CALLS;
 use http::uri::PathAndQuery;
 use node::testing::{Authority, Certificate};
-use node::tls::Role;
+use node::tls::{ExpectedPeer, Role, client_config};
 use prost::Message as _;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::ServerName;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -115,6 +123,38 @@ async fn nobody_without_a_good_certificate_gets_in() {
         Err(_) => true,
     };
     assert!(refused, "without TLS");
+}
+
+/// A client that has no certificate to show.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_is_told_so_and_hears_nothing_else() {
+    let coordinator = Coordinator::start("").await;
+    let files = coordinator.authority.issue(Role::Board, "b").unwrap();
+    let mut config = Arc::unwrap_or_clone(client_config(&files, ExpectedPeer::coordinator()).unwrap());
+    config.client_auth_cert_resolver = Arc::new(NoCertificate);
+    let connection = TcpStream::connect(coordinator.address).await.unwrap();
+    let name = ServerName::from(coordinator.address.ip());
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, connection);
+    // With TLS 1.3 our side is done before the server has looked at what we have not sent.
+    let mut stream = soon("a handshake", connecting).await.unwrap();
+    let _closed = stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    let mut heard = Vec::new();
+    let error = soon("the end", stream.read_to_end(&mut heard)).await.unwrap_err();
+    assert_eq!(heard, b"");
+    assert!(error.to_string().contains("CertificateRequired"), "{error}");
 }
 
 #[tokio::test]
