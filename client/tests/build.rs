@@ -54,7 +54,7 @@ async fn a_file_is_instantiated_built_imported_and_linked() {
     }
     // The links keep the results: a collection leaves them.
     scene.board.run(&["nix-store", "--gc"]);
-    assert_eq!(scene.board.run(&["cat", "/tmp/result-dev"]), ["contents of dev"]);
+    assert_eq!(scene.board.run(&["cat", "/mnt/result-dev"]), ["contents of dev"]);
     let state = &scene.cluster.state;
     let uploads: Vec<String> = state.uploads.lock().unwrap().keys().cloned().collect();
     assert!(uploads.len() == 1 && uploads[0].ends_with("-source.txt"), "{uploads:?}");
@@ -178,7 +178,7 @@ async fn the_trace_of_the_environment_goes_with_every_call() {
             &["build", &two],
             &[
                 ("TRACEPARENT", &format!("00-{trace}-00f067aa0ba902b7-01")),
-                ("ELSEWHERE_SPAN_FILE", "/tmp/spans"),
+                ("ELSEWHERE_SPAN_FILE", "/mnt/spans"),
             ],
         )
         .await;

@@ -55,7 +55,7 @@ impl Scene {
         Self { board: Board::start(Nix::Host, &configuration), cluster }
     }
 
-    /// Writes a file into the board's /tmp, which is where the program runs.
+    /// Writes a file into the board's /mnt, which is where the program runs.
     pub fn write(&self, name: &str, text: &str) {
         std::fs::write(self.board.outside(name), text).unwrap();
     }
@@ -63,7 +63,7 @@ impl Scene {
     /// The derivation of an attribute.
     pub fn instantiate(&self, text: &str, attribute: &str) -> String {
         self.write("given.nix", text);
-        self.board.run(&["nix-instantiate", "/tmp/given.nix", "-A", attribute]).remove(0)
+        self.board.run(&["nix-instantiate", "/mnt/given.nix", "-A", attribute]).remove(0)
     }
 
     /// The path of an output.
@@ -91,14 +91,14 @@ impl Scene {
         let mut argv = vec![
             "env",
             "-C",
-            "/tmp",
+            "/mnt",
             env!("CARGO_BIN_EXE_elsewhere"),
             "--config",
             configuration.to_str().unwrap(),
         ];
         argv.extend_from_slice(arguments);
         let mut command = tokio::process::Command::from(self.board.command(&argv));
-        command.env("XDG_STATE_HOME", "/tmp/state").env("NIX_REMOTE", "daemon").stdin(Stdio::null());
+        command.env("XDG_STATE_HOME", "/mnt/state").env("NIX_REMOTE", "daemon").stdin(Stdio::null());
         command
     }
 

@@ -34,7 +34,7 @@ impl Nix {
     }
 }
 
-/// Enters a root with the private store at /nix and the private directory at /tmp, and runs what follows.
+/// Enters a root with the private store at /nix and the private directory at /mnt, and runs what follows.
 const ENTER: &str = r#"set -e
 root=$1 private=$2; shift 2
 [ "$root" = / ] && root=
@@ -45,7 +45,7 @@ if [ -n "$root" ]; then
   mount --rbind /dev "$root/dev"
   mount --rbind /proc "$root/proc"
 fi
-mount --bind "$private/tmp" "$root/tmp"
+mount --bind "$private/mnt" "$root/mnt"
 exec chroot "$root/" "$@"
 "#;
 
@@ -62,17 +62,16 @@ pub struct Board {
 impl Board {
     /// Starts a daemon with some lines of configuration of its own.
     pub fn start(nix: Nix, configuration: &str) -> Self {
-        // Not below /tmp, which is another directory inside.
         let base = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let directory = tempfile::TempDir::new_in(base).unwrap();
-        for name in ["nix/store", "nix/var", "tmp"] {
+        for name in ["nix/store", "nix/var", "mnt"] {
             fs::create_dir_all(directory.path().join(name)).unwrap();
         }
         let configuration = format!(
             "build-users-group =\nsandbox = false\nsubstituters =\ntrusted-users = nobody-at-all\n{configuration}\n"
         );
         let mut board =
-            Self { socket: directory.path().join("tmp/socket"), nix, configuration, directory, daemon: None };
+            Self { socket: directory.path().join("mnt/socket"), nix, configuration, directory, daemon: None };
         board.run(&["nix-store", "--init"]);
         board.daemon = Some(board.command(&["nix-daemon"]).stderr(Stdio::null()).spawn().unwrap());
         for _attempt in 0..600 {
@@ -84,9 +83,9 @@ impl Board {
         panic!("nix-daemon does not listen at {}", board.socket.display());
     }
 
-    /// A path of the private /tmp as this process sees it.
+    /// A path of the private /mnt as this process sees it.
     pub fn outside(&self, name: &str) -> PathBuf {
-        self.directory.path().join("tmp").join(name)
+        self.directory.path().join("mnt").join(name)
     }
 
     /// A file of the private store as this process sees it.
@@ -103,9 +102,9 @@ impl Board {
             .arg(self.directory.path())
             .args(argv)
             .env("NIX_CONFIG", &self.configuration)
-            .env("NIX_DAEMON_SOCKET_PATH", "/tmp/socket")
+            .env("NIX_DAEMON_SOCKET_PATH", "/mnt/socket")
             .env("NIX_STATE_DIR", "/nix/var/nix")
-            .env("HOME", "/tmp")
+            .env("HOME", "/mnt")
             .env_remove("NIX_REMOTE");
         command
     }
@@ -121,7 +120,7 @@ impl Board {
     /// Adds a file to the store, by its hash.
     pub fn add(&self, name: &str, contents: &[u8]) -> String {
         fs::write(self.outside(name), contents).unwrap();
-        self.run(&["nix-store", "--add", &format!("/tmp/{name}")]).remove(0)
+        self.run(&["nix-store", "--add", &format!("/mnt/{name}")]).remove(0)
     }
 
     /// A derivation of two outputs.
@@ -130,7 +129,7 @@ impl Board {
         self.run(&["nix-instantiate", "--expr", expression]).remove(0)
     }
 
-    /// A link in the private /tmp.
+    /// A link in the private /mnt.
     pub fn link(&self, name: &str, target: &str) {
         symlink(target, self.outside(name)).unwrap();
     }
