@@ -72,9 +72,6 @@ pub enum Error {
         /// Where it belongs.
         file: PathBuf,
     },
-    /// Nowhere to keep anything.
-    #[error("neither XDG_STATE_HOME nor HOME is set")]
-    NoHome,
 }
 
 /// The parts of the environment that say where things are.
@@ -135,6 +132,7 @@ pub fn load(overrides: &Overrides, homes: &Homes) -> Result<Config, Error> {
             .clone()
             .or(from_file(file.daemon_socket))
             .unwrap_or_else(|| PathBuf::from(nix_daemon::SOCKET_PATH)),
-        state_home: homes.state.clone().ok_or(Error::NoHome)?,
+        // A service without a home, such as nix-daemon's children.
+        state_home: homes.state.clone().unwrap_or_else(|| PathBuf::from("/var/lib")),
     })
 }

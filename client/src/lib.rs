@@ -12,6 +12,7 @@ mod links;
 mod progress;
 mod remember;
 mod rpc;
+mod stdio;
 mod submit;
 mod ui;
 mod upload;

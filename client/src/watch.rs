@@ -20,6 +20,7 @@ pub struct Watch {
     coordinator: Coordinator,
     plan: PlanId,
     logs: bool,
+    cancel_when_left_s: u32,
     /// The next event that is news.
     next_sequence: u64,
     events: Option<Events>,
@@ -36,12 +37,20 @@ impl Watch {
             coordinator,
             plan,
             logs,
+            cancel_when_left_s: 0,
             next_sequence: 0,
             events: None,
             backoff: Backoff::for_connections(),
             was_lost: false,
             must_wait: false,
         }
+    }
+
+    /// For a plan that is nobody else's: the cluster cancels it when this client has been gone for so many seconds.
+    #[must_use]
+    pub fn cancelled_when_left(mut self, seconds: u32) -> Self {
+        self.cancel_when_left_s = seconds;
+        self
     }
 
     /// The next news. Fails when the coordinator refuses: it does not know the plan, or it is not ours.
@@ -54,7 +63,8 @@ impl Watch {
                     tokio::time::sleep(self.backoff.next_wait()).await;
                     self.must_wait = false;
                 }
-                match self.coordinator.watch(self.plan, self.next_sequence, self.logs).await {
+                let (from, patience) = (self.next_sequence, self.cancel_when_left_s);
+                match self.coordinator.watch(self.plan, from, self.logs, patience).await {
                     Ok(events) => self.events = Some(events),
                     Err(error) => return self.lost(error),
                 }

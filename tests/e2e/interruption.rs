@@ -6,11 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::{ClusterSpec, Process, run, wait_for_words, wait_until};
 
-use crate::scene::{GRAPHS, PLAN_LIMIT, Scene};
+use crate::scene::{GRAPHS, PLAN_LIMIT, Scene, sleeping};
 
 const EVENT_LIMIT: Duration = Duration::from_secs(60);
-/// A step of the graph `endless` sleeps for this long.
-const SLEEPS: &str = "sleep 600";
 
 #[test]
 fn control_c_asks_and_then_cancels_at_the_cluster() {
@@ -99,14 +97,4 @@ fn press(process: &mut Process, keys: &[u8]) -> Result<()> {
     let input = process.child().stdin.as_mut().context("no terminal")?;
     input.write_all(keys)?;
     Ok(input.flush()?)
-}
-
-/// Whether a step of `endless` runs on an executor.
-fn sleeping(scene: &mut Scene) -> Result<bool> {
-    for name in ["executor1", "executor2"] {
-        if scene.cluster.executor(name)?.host.runs(SLEEPS)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -7,6 +7,7 @@ mod interruption;
 mod link;
 mod losses;
 mod memory;
+mod nix_stdio;
 mod refusals;
 mod scene;
 mod sharing;

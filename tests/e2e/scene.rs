@@ -14,6 +14,9 @@ pub const DEMO: &str = "/demo/graph.nix";
 /// How long a plan of small steps may take on a busy machine.
 pub const PLAN_LIMIT: Duration = Duration::from_secs(180);
 
+/// A step of the graph `endless` sleeps for this long.
+const SLEEPS: &str = "sleep 600";
+
 /// A cluster and one board. The board ends first.
 pub struct Scene {
     pub board: Board,
@@ -88,4 +91,14 @@ pub fn shares(said: &str, platform: &str) -> std::collections::BTreeMap<String, 
         *shares.entry(place.executor).or_insert(0) += 1;
     }
     shares
+}
+
+/// Whether an executor is in the middle of the graph `endless`.
+pub fn sleeping(scene: &mut Scene) -> Result<bool> {
+    for name in ["executor1", "executor2"] {
+        if scene.cluster.executor(name)?.host.runs(SLEEPS)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

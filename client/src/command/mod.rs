@@ -5,6 +5,7 @@ mod follow;
 mod session;
 
 use crate::config::{Homes, Overrides};
+use crate::stdio;
 use crate::ui::{Ui, UiOptions};
 use clap::{Args, Parser, Subcommand};
 use session::Session;
@@ -44,6 +45,14 @@ enum Action {
     Attach(PlanArgument),
     /// End a plan at the cluster
     Cancel(PlanArgument),
+    /// Build for unmodified Nix, which starts this itself
+    ///
+    /// In the board's nix.conf:
+    ///
+    ///     builders = ssh-ng://localhost?remote-program=/path/to/elsewhere%20nix-stdio aarch64-linux,x86_64-linux - 8 1 big-parallel,benchmark -
+    ///     builders-use-substitutes = true
+    #[command(verbatim_doc_comment)]
+    NixStdio(StdioArguments),
 }
 
 /// Arguments of `build`.
@@ -91,6 +100,14 @@ struct PlanArgument {
     log: bool,
 }
 
+/// Arguments of `nix-stdio`.
+#[derive(Debug, Args)]
+struct StdioArguments {
+    /// Nix adds it to every program that it talks to
+    #[arg(long, hide = true)]
+    stdio: bool,
+}
+
 /// Parses the command line, does what it says, and gives the exit code.
 pub fn main() -> ExitCode {
     let line = match CommandLine::try_parse() {
@@ -100,11 +117,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { crate::exit::OTHER } else { 0 });
         }
     };
-    let logs = match &line.action {
-        Action::Build(arguments) => arguments.log,
-        Action::Attach(argument) | Action::Cancel(argument) => argument.log,
+    let (logs, is_stdio) = match &line.action {
+        Action::Build(arguments) => (arguments.log, false),
+        Action::Attach(argument) | Action::Cancel(argument) => (argument.log, false),
+        Action::NixStdio(_) => (false, true),
     };
-    let ui = Ui::new(UiOptions { logs, quiet: line.quiet, plain: line.plain });
+    // What Nix shows it gets through the protocol.
+    let ui = Ui::new(UiOptions { logs, quiet: line.quiet || is_stdio, plain: line.plain || is_stdio });
     let code = match run(line, &ui) {
         Ok(code) => code,
         Err(error) => {
@@ -142,5 +161,8 @@ async fn act(line: CommandLine, ui: &Ui) -> anyhow::Result<u8> {
         Action::Build(arguments) => build::build(&session, arguments).await,
         Action::Attach(argument) => build::attach(&session, &argument.plan, argument.log).await,
         Action::Cancel(argument) => build::cancel(&session, &argument.plan).await,
+        Action::NixStdio(StdioArguments { stdio: _ }) => {
+            stdio::serve(&session.coordinator, &session.board, ui).await.map(|()| 0)
+        }
     }
 }

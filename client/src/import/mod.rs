@@ -1,11 +1,13 @@
 //! Bringing wanted outputs into the board's store: the closure's missing paths, references first, each once.
 
+mod fetch;
 mod order;
 mod transfer;
 mod verify;
 
+pub use fetch::Fetch;
+pub use transfer::path_info;
 pub use verify::Mismatch;
-use verify::Verifier;
 
 use crate::board::{Board, Daemon};
 use crate::rpc::{CallError, Coordinator};

@@ -1,10 +1,9 @@
-//! One path's way: out of Blobs.Download, through the verifier, into AddToStoreNar.
-use super::{Error, Verifier};
+//! One path on its way in: out of the cluster, into the daemon.
+use super::{Error, Fetch};
 use crate::board::Daemon;
-use crate::rpc::{CallError, Coordinator};
+use crate::rpc::Coordinator;
 use crate::ui::Ui;
 use nix_daemon::{NarImport, PathInfo};
-use node::backoff::Backoff;
 use proto::convert::SignedPathInfo;
 use tokio::net::UnixStream;
 
@@ -18,7 +17,7 @@ pub(super) async fn transfer(
 ) -> Result<(), Error> {
     ui.path_begins(&info.id.path, info.facts.nar_size);
     let mut import = daemon.add_to_store_nar(&path_info(info)).await?;
-    match stream(coordinator, &mut import, info, ui).await {
+    match stream(Fetch::new(coordinator, info, ui), &mut import).await {
         Ok(()) => import.finish().await.map_err(|error| explain(info, error))?,
         Err(error) => {
             import.abandon().await?;
@@ -29,47 +28,15 @@ pub(super) async fn transfer(
     Ok(())
 }
 
-async fn stream(
-    coordinator: &Coordinator,
-    import: &mut NarImport<'_, UnixStream>,
-    info: &SignedPathInfo,
-    ui: &Ui,
-) -> Result<(), Error> {
-    let path = &info.id.path;
-    let mismatch = |mismatch| Error::Mismatch { path: path.clone(), mismatch };
-    let mut verifier = Verifier::new(&info.facts);
-    let mut backoff = Backoff::for_connections();
-    loop {
-        let before = verifier.received();
-        let broken: CallError = match coordinator.download(path, before).await {
-            Err(error) => error,
-            Ok(mut download) => loop {
-                match download.chunk().await {
-                    Ok(Some(chunk)) => {
-                        let size = chunk.len() as u64;
-                        import.write(&verifier.push(chunk).map_err(mismatch)?).await?;
-                        ui.bytes_moved(size);
-                    }
-                    Ok(None) => {
-                        import.write(&verifier.finish().map_err(mismatch)?).await?;
-                        return Ok(());
-                    }
-                    Err(error) => break error,
-                }
-            },
-        };
-        if !broken.is_link_lost() {
-            return Err(broken.into());
-        }
-        if verifier.received() > before {
-            backoff.reset();
-        }
-        ui.link_lost(&broken);
-        tokio::time::sleep(backoff.next_wait()).await;
+async fn stream(mut fetch: Fetch<'_>, import: &mut NarImport<'_, UnixStream>) -> Result<(), Error> {
+    while let Some(bytes) = fetch.next().await? {
+        import.write(&bytes).await?;
     }
+    Ok(())
 }
 
-fn path_info(info: &SignedPathInfo) -> PathInfo {
+/// In the daemon's words.
+pub fn path_info(info: &SignedPathInfo) -> PathInfo {
     PathInfo {
         path: info.id.path.to_string(),
         deriver: info.facts.deriver.as_ref().map(ToString::to_string),

@@ -5,6 +5,7 @@ mod error;
 mod events;
 mod plans;
 
+pub use blobs::Download;
 pub use error::CallError;
 pub use plans::{Answer, Events, Need, Submission, SubmitReply, Wanted};
 

@@ -171,11 +171,23 @@ impl Coordinator {
         Ok(Submission { answers, replies: replies.into_inner() })
     }
 
-    /// Follows a plan from a sequence number on.
-    pub async fn watch(&self, plan: PlanId, from_sequence: u64, logs: bool) -> Result<Events, CallError> {
-        let request = v1::WatchRequest { plan_id: plan.to_string(), from_sequence, logs };
+    /// Follows a plan from a sequence number on. `cancel_when_left_s`: see the wire; 0 for a plan that goes on.
+    pub async fn watch(
+        &self,
+        plan: PlanId,
+        from_sequence: u64,
+        logs: bool,
+        cancel_when_left_s: u32,
+    ) -> Result<Events, CallError> {
+        let request = v1::WatchRequest { plan_id: plan.to_string(), from_sequence, logs, cancel_when_left_s };
         let events = self.plans.clone().watch(request).await;
         Ok(Events(events.map_err(|status| CallError::status(WATCH, &status))?.into_inner()))
+    }
+
+    /// Whether the coordinator can be reached, and knows us.
+    pub async fn reach(&self) -> Result<(), CallError> {
+        let asked = self.control_blobs.clone().missing(v1::MissingRequest { ids: Vec::new() }).await;
+        asked.map(drop).map_err(|status| CallError::status("reach the cluster", &status))
     }
 
     /// Ends a plan at the cluster; whether it was running.

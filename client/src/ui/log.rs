@@ -8,13 +8,13 @@ const LINE_BYTES_MAX: usize = 16 << 10;
 
 /// The beginnings of lines whose ends have not come yet.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
+pub struct Lines {
     begun: HashMap<StorePath, Vec<u8>>,
 }
 
 impl Lines {
     /// Takes the next bytes of a log, and gives what is whole of it.
-    pub(super) fn push(&mut self, derivation: &StorePath, text: &[u8]) -> Vec<u8> {
+    pub fn push(&mut self, derivation: &StorePath, text: &[u8]) -> Vec<u8> {
         let begun = self.begun.entry(derivation.clone()).or_default();
         begun.extend_from_slice(text);
         let whole = match begun.iter().rposition(|byte| *byte == b'\n') {
@@ -26,7 +26,7 @@ impl Lines {
     }
 
     /// A log has ended: what is left of it.
-    pub(super) fn end(&mut self, derivation: &StorePath) -> Vec<u8> {
+    pub fn end(&mut self, derivation: &StorePath) -> Vec<u8> {
         self.begun.remove(derivation).unwrap_or_default()
     }
 }

@@ -6,6 +6,7 @@ mod log;
 mod signal;
 pub mod text;
 
+pub use log::Lines;
 pub use signal::Question;
 
 use crate::event::{PlanEvent, TaskChange, TaskState};
@@ -37,7 +38,7 @@ pub struct Ui {
 #[derive(Default)]
 struct State {
     link_is_lost: bool,
-    logs: log::Lines,
+    logs: Lines,
     paths_total: usize,
     paths_done: usize,
     #[cfg(feature = "progress")]

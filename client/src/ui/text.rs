@@ -132,6 +132,11 @@ pub fn task(task: &TaskChange) -> Option<String> {
 
 /// A failed build as Nix reports it: the message, and the end of the log.
 pub fn failure(task: &TaskChange, with_log: bool) -> Option<String> {
+    failure_message(task, with_log).map(|message| error(&message))
+}
+
+/// The same without the word and the form of an error.
+pub fn failure_message(task: &TaskChange, with_log: bool) -> Option<String> {
     let TaskChange { derivation, state: TaskState::Failed, failure: Some(failure), .. } = task else {
         return None;
     };
@@ -157,7 +162,7 @@ pub fn failure(task: &TaskChange, with_log: bool) -> Option<String> {
             message.push_str(line);
         }
     }
-    Some(error(&message))
+    Some(message)
 }
 
 /// A derivation that was not tried, as Nix reports it.

@@ -43,6 +43,8 @@ struct Presence {
     watchers: usize,
     /// When the last one left.
     left: Instant,
+    /// Waited for clients for so long; `None` as long as for any other plan.
+    patience: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +82,7 @@ impl Plans {
             board: board.clone(),
             log: Mutex::new(EventLog::new(self.base, is_new)),
             changed: changes::Sender::new(self.base),
-            presence: Mutex::new(Presence { watchers: 0, left: Instant::now() }),
+            presence: Mutex::new(Presence { watchers: 0, left: Instant::now(), patience: None }),
         };
         let mut book = locked(&self.book);
         for task in &*tasks {
@@ -174,11 +176,12 @@ impl Plans {
         }
     }
 
-    /// Plans without a client for so long.
+    /// Plans without a client for so long, or for as long as their last client wanted to be waited for.
     pub fn abandoned(&self, after: Duration) -> Vec<PlanId> {
         let book = locked(&self.book);
         let is_abandoned = |plan: &Plan| {
             let presence = locked(&plan.presence);
+            let after = presence.patience.map_or(after, |patience| patience.min(after));
             presence.watchers == 0 && presence.left.elapsed() >= after
         };
         book.plans.values().filter(|plan| is_abandoned(plan)).map(|plan| plan.id).collect()
@@ -196,9 +199,19 @@ impl Plans {
         self.find(id, viewer).is_some()
     }
 
-    /// Begins to watch a plan, if it is there for the viewer. From now on a client is there.
-    pub fn watch(&self, id: PlanId, viewer: Viewer<'_>, from_sequence: u64, logs: bool) -> Option<Watch> {
-        Some(Watch::new(self.find(id, viewer)?, from_sequence, logs))
+    /// Begins to watch a plan, if it is there for the viewer. From now on a client is there; when it has left, it is
+    /// waited for with this patience.
+    pub fn watch(
+        &self,
+        id: PlanId,
+        viewer: Viewer<'_>,
+        from_sequence: u64,
+        logs: bool,
+        patience: Option<Duration>,
+    ) -> Option<Watch> {
+        let plan = self.find(id, viewer)?;
+        locked(&plan.presence).patience = patience;
+        Some(Watch::new(plan, from_sequence, logs))
     }
 
     fn find(&self, id: PlanId, viewer: Viewer<'_>) -> Option<Arc<Plan>> {

@@ -11,6 +11,7 @@ use proto::convert::WireError;
 use proto::v1;
 use proto::v1::plans_server;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -96,9 +97,11 @@ impl plans_server::Plans for PlansService {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let plan = plan_id(&request.plan_id)?;
+        let patience =
+            Some(Duration::from_secs(request.cancel_when_left_s.into())).filter(|time| !time.is_zero());
         let mut watch = self
             .plans
-            .watch(plan, viewer(&caller), request.from_sequence, request.logs)
+            .watch(plan, viewer(&caller), request.from_sequence, request.logs, patience)
             .ok_or_else(|| not_found(plan))?;
         let (events, stream) = mpsc::channel(RESPONSES_QUEUED_MAX);
         let (engine, stopped) = (self.engine.clone(), self.shutdown.draining());

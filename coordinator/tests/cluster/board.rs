@@ -57,7 +57,18 @@ impl Board {
 
     /// Follows a plan.
     pub async fn watch(&mut self, plan: &str, from_sequence: u64, logs: bool) -> Result<Watch, Status> {
-        let request = v1::WatchRequest { plan_id: plan.into(), from_sequence, logs };
+        self.watch_impatiently(plan, from_sequence, logs, 0).await
+    }
+
+    /// Follows a plan that is to end when this watch has been gone for so many seconds.
+    pub async fn watch_impatiently(
+        &mut self,
+        plan: &str,
+        from_sequence: u64,
+        logs: bool,
+        cancel_when_left_s: u32,
+    ) -> Result<Watch, Status> {
+        let request = v1::WatchRequest { plan_id: plan.into(), from_sequence, logs, cancel_when_left_s };
         Ok(Watch { events: self.plans.watch(request).await?.into_inner(), last: 0 })
     }
 

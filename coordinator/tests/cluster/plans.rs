@@ -139,3 +139,24 @@ async fn a_plan_without_a_client_is_cancelled_and_later_forgotten() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_plan_for_one_watcher_alone_ends_soon_after_it() {
+    let coordinator = Coordinator::start("").await;
+    let executor = Executor::new(&coordinator, "x1").await;
+    let mut session = executor.connect(&coordinator).await;
+    let mut board = Board::new(&coordinator, "b").await;
+    let lib = drv("lib", &[], &[]);
+    let plan = board.submit(&lib, &[&lib]).await.plan_id;
+    let lease = session.lease(&lib).await;
+    let first = board.watch_impatiently(&plan, 0, false, 2).await.unwrap();
+    drop(first);
+    // It is back in time, and leaves again.
+    let again = board.watch_impatiently(&plan, 0, false, 2).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    session.heartbeat(&[&lease]).await;
+    let early = tokio::time::timeout(Duration::from_millis(300), session.order()).await;
+    assert!(early.is_err(), "cancelled while it watches: {early:?}");
+    drop(again);
+    assert!(matches!(session.order().await.unwrap(), Order::Cancel(_)));
+}

@@ -24,6 +24,11 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         Self { reader, buffer: BytesMut::new() }
     }
 
+    /// Bytes that were read and not taken.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Reads once. Can be dropped at any moment without losing bytes.
     pub(crate) async fn fill(&mut self) -> Result<(), ReadError> {
         self.buffer.reserve(CHUNK_BYTES_MAX / 2);

@@ -1,4 +1,4 @@
-//! Client for the worker protocol of nix-daemon (1.34 to 1.38) over any byte stream, in constant memory.
+//! The worker protocol of nix-daemon (1.34 to 1.38) over any byte stream, in constant memory: its client, and a server for builds.
 
 mod connection;
 mod error;
@@ -8,6 +8,7 @@ mod message;
 mod nar_export;
 mod nar_import;
 mod path_info;
+mod server;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod wire;
@@ -18,6 +19,7 @@ pub use handshake::Trust;
 pub use nar_export::NarExport;
 pub use nar_import::NarImport;
 pub use path_info::PathInfo;
+pub use server::{BuildRequest, BuildResult, BuildStatus, Reply, Request, Server, ServerError};
 
 /// Largest frame of an upload, and largest chunk of a download, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 64 << 10;

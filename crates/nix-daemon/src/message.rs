@@ -1,12 +1,12 @@
 //! What the daemon says between a request and its result (the stderr loop).
 use crate::wire::{Cursor, Fault, malformed};
 
-const NEXT: u64 = 0x6f6c_6d67;
-const LAST: u64 = 0x616c_7473;
+pub(crate) const NEXT: u64 = 0x6f6c_6d67;
+pub(crate) const LAST: u64 = 0x616c_7473;
 pub(crate) const ERROR: u64 = 0x6378_7470;
-const START: u64 = 0x5354_5254;
-const STOP: u64 = 0x5354_4f50;
-const RESULT: u64 = 0x5253_4c54;
+pub(crate) const START: u64 = 0x5354_5254;
+pub(crate) const STOP: u64 = 0x5354_4f50;
+pub(crate) const RESULT: u64 = 0x5253_4c54;
 
 /// Traces of one error, and fields of one activity, at most.
 const PARTS_MAX: usize = 10_000;

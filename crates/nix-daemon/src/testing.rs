@@ -1,6 +1,7 @@
 //! A daemon in the same process, for tests: a store in memory behind the same protocol, with faults on request.
 use crate::handshake::{CLIENT_MAGIC, SERVER_MAGIC};
 use crate::incoming::{Incoming, ReadError};
+use crate::message::LAST;
 use crate::path_info::PathInfo;
 use crate::wire::{Put, WORD_BYTES_MAX, malformed};
 use bytes::BytesMut;
@@ -94,8 +95,6 @@ struct Session<'a, S> {
     incoming: Incoming<ReadHalf<S>>,
     writer: WriteHalf<S>,
 }
-
-const LAST: u64 = 0x616c_7473;
 
 impl<S: AsyncRead + AsyncWrite> Session<'_, S> {
     async fn run(&mut self) -> Result<(), ReadError> {

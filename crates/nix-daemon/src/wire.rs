@@ -38,7 +38,7 @@ impl<'a> Cursor<'a> {
         self.position
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], Fault> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Fault> {
         let end = self.position.checked_add(count).ok_or(Fault::Incomplete)?;
         let taken = self.bytes.get(self.position..end).ok_or(Fault::Incomplete)?;
         self.position = end;

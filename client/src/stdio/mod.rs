@@ -1,0 +1,130 @@
+//! A store for unmodified Nix (`builders = ssh-ng://localhost?remote-program=...`): each derivation that Nix hands over is
+//! built in the cluster, from its real closure in the board's store, and Nix fetches the outputs.
+mod build;
+
+use crate::board::Board;
+use crate::import::{Fetch, path_info};
+use crate::rpc::{CallError, Coordinator};
+use crate::ui::Ui;
+use anyhow::{Context, bail};
+use build::Ended;
+use model::StorePath;
+use nix_daemon::{Reply, Request, Server};
+use proto::convert::{SignedPathInfo, store_path};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use tokio::net::unix::pipe::{Receiver, Sender};
+
+type Nix = Server<Receiver, Sender>;
+
+/// Serves one Nix until it leaves.
+pub async fn serve(coordinator: &Coordinator, board: &Board, ui: &Ui) -> anyhow::Result<()> {
+    // Before the greeting: a builder that cannot be reached makes Nix try the next one, or build itself.
+    coordinator.reach().await?;
+    let name = concat!("elsewhere ", env!("CARGO_PKG_VERSION"));
+    let (input, output) =
+        pipes().context("use standard input and output as pipes (Nix starts this, not people)")?;
+    let mut nix = Server::greet(input, output, name).await?;
+    let mut store = Store { coordinator, board, ui, infos: HashMap::new() };
+    while let Some(request) = nix.request().await? {
+        if !store.answer(&mut nix, request).await? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn pipes() -> io::Result<(Receiver, Sender)> {
+    let own = |stream: &dyn AsFd| stream.as_fd().try_clone_to_owned().map(File::from);
+    Ok((Receiver::from_file(own(&io::stdin())?)?, Sender::from_file(own(&io::stdout())?)?))
+}
+
+struct Store<'a> {
+    coordinator: &'a Coordinator,
+    board: &'a Board,
+    ui: &'a Ui,
+    /// What Nix asked for, and fetches next.
+    infos: HashMap<StorePath, SignedPathInfo>,
+}
+
+impl Store<'_> {
+    /// Answers one request; false when Nix left meanwhile.
+    async fn answer(&mut self, nix: &mut Nix, request: Request) -> anyhow::Result<bool> {
+        match request {
+            Request::SetOptions | Request::AddNothing => nix.reply(Reply::Nothing).await?,
+            // The cluster keeps what a living plan needs.
+            Request::Keep(_) => nix.reply(Reply::Done).await?,
+            Request::QueryRealisation(_) => nix.reply(Reply::NoRealisations).await?,
+            // Inputs of derivations: sources and outputs of others below them. With its real closure a derivation
+            // brings all of them, each verified: Nix need not send any.
+            Request::QueryValidPaths(paths) => nix.reply(Reply::Paths(paths)).await?,
+            Request::IsValidPath(path) => {
+                let is_valid = self.info(&path).await?.is_some();
+                nix.reply(Reply::Boolean(is_valid)).await?;
+            }
+            Request::QueryPathInfo(path) => {
+                let info = self.info(&path).await?.map(path_info);
+                nix.reply(Reply::PathInfo(info)).await?;
+            }
+            Request::NarFromPath(path) => self.send_nar(nix, &path).await?,
+            Request::BuildDerivation(request) => {
+                match build::build(self.coordinator, self.board, self.ui, nix, &request).await? {
+                    Ended::Built(result) => nix.reply(Reply::BuildResult(result)).await?,
+                    Ended::Refused(problem) => nix.refuse(&problem).await?,
+                    Ended::NixLeft => return Ok(false),
+                }
+            }
+            Request::Other(operation) => {
+                let problem = format!(
+                    "Elsewhere builds derivations for Nix, and serves what they give; operation {operation} of Nix's protocol \
+                     is for other stores"
+                );
+                nix.refuse(&problem).await?;
+                bail!(problem);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the cluster knows about a path that it holds.
+    async fn info(&mut self, path: &str) -> anyhow::Result<Option<&SignedPathInfo>> {
+        let Ok(path) = store_path("path", path) else { return Ok(None) };
+        if !self.infos.contains_key(&path) {
+            match self.find(&path).await {
+                Ok(Some(info)) => drop(self.infos.insert(path.clone(), info)),
+                Ok(None) => {}
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.infos.get(&path))
+    }
+
+    async fn find(&self, path: &StorePath) -> Result<Option<SignedPathInfo>, CallError> {
+        let mut closure = self.coordinator.closure(std::slice::from_ref(path)).await?;
+        while let Some(infos) = closure.next().await? {
+            if let Some(info) = infos.into_iter().find(|info| info.id.path == *path) {
+                return Ok(Some(info));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn send_nar(&mut self, nix: &mut Nix, path: &str) -> anyhow::Result<()> {
+        let (coordinator, ui) = (self.coordinator, self.ui);
+        let Some(info) = self.info(path).await? else {
+            nix.refuse(&format!("the cluster does not hold '{path}'")).await?;
+            return Ok(());
+        };
+        nix.reply(Reply::NarBegins).await?;
+        let mut fetch = Fetch::new(coordinator, info, ui);
+        // There is no way to take back what was sent: without the last bytes Nix registers nothing.
+        while let Some(bytes) = fetch.next().await.with_context(|| format!("give '{path}' to Nix"))? {
+            nix.nar(&bytes).await?;
+        }
+        nix.nar_ends().await?;
+        Ok(())
+    }
+}
