@@ -1,0 +1,139 @@
+//! The server's side: our own client understands it, and whatever a client sends, it ends with a request or an error.
+
+use bytes::Bytes;
+use nix_daemon::{Connection, PathInfo, Reply, Request, Server, ServerError};
+use proptest::prelude::*;
+use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+
+const PATH: &str = "/nix/store/gwina1sjk7g95wq6fxc6b7s1hza53h74-hello";
+const OTHER: &str = "/nix/store/c426lska1dcs57a969vcsihm5ddwlbmd-r.txt";
+
+type OverPipe = Server<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>;
+
+async fn serve(far: DuplexStream) -> Result<OverPipe, ServerError> {
+    let (reader, writer) = tokio::io::split(far);
+    Server::greet(reader, writer, "elsewhere test").await
+}
+
+fn info() -> PathInfo {
+    PathInfo {
+        path: PATH.into(),
+        deriver: None,
+        nar_sha256: [7; 32],
+        nar_size: 112,
+        references: vec![OTHER.into()],
+        signatures: vec!["k:s".into()],
+        content_address: None,
+    }
+}
+
+/// `nix-archive-1` with an empty file.
+fn nar() -> Vec<u8> {
+    let mut nar = Vec::new();
+    for word in ["nix-archive-1", "(", "type", "regular", "contents", "", ")"] {
+        nar.extend_from_slice(&(word.len() as u64).to_le_bytes());
+        nar.extend_from_slice(word.as_bytes());
+        nar.resize(nar.len().next_multiple_of(8), 0);
+    }
+    nar
+}
+
+#[tokio::test]
+async fn a_client_asks_and_fetches() {
+    let (near, far) = tokio::io::duplex(256);
+    let serving = async {
+        let mut server = serve(far).await?;
+        let mut seen = Vec::new();
+        while let Some(request) = server.request().await? {
+            match &request {
+                Request::IsValidPath(path) => server.reply(Reply::Boolean(path == PATH)).await?,
+                Request::QueryPathInfo(path) => {
+                    server.reply(Reply::PathInfo((path == PATH).then(info))).await?;
+                }
+                Request::QueryValidPaths(paths) => server.reply(Reply::Paths(paths.clone())).await?,
+                Request::NarFromPath(_) => {
+                    server.note("on its way").await?;
+                    server.reply(Reply::NarBegins).await?;
+                    for part in nar().chunks(20) {
+                        server.nar(&Bytes::copy_from_slice(part)).await?;
+                    }
+                    server.nar_ends().await?;
+                }
+                Request::Keep(_) => server.reply(Reply::Done).await?,
+                _ => {
+                    server.refuse("not that").await?;
+                    return Ok(seen);
+                }
+            }
+            seen.push(request);
+        }
+        Ok::<_, ServerError>(seen)
+    };
+    let asking = async move {
+        let mut client = Connection::greet(near).await.unwrap();
+        assert_eq!((client.version(), client.nix_version()), (0x126, "elsewhere test"));
+        assert!(client.is_valid_path(PATH).await.unwrap() && !client.is_valid_path(OTHER).await.unwrap());
+        assert_eq!(client.query_path_info(PATH).await.unwrap(), Some(info()));
+        assert_eq!(client.query_path_info(OTHER).await.unwrap(), None);
+        assert_eq!(client.query_valid_paths(&[PATH, OTHER]).await.unwrap(), [OTHER, PATH]);
+        client.add_temp_root(PATH).await.unwrap();
+        let mut export = client.nar_from_path(PATH).await.unwrap();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = export.chunk().await.unwrap() {
+            bytes.extend_from_slice(&chunk);
+        }
+        assert_eq!(bytes, nar());
+        assert_eq!(client.take_log(), ["on its way\n"]);
+        // What follows an operation that is not served cannot be told from the next one: it is the last.
+        let refused = client.add_indirect_root("/nix/store/link").await.unwrap_err();
+        assert!(refused.nix_message().is_some_and(|message| message.contains("not that")), "{refused}");
+    };
+    let (seen, ()) = tokio::join!(serving, asking);
+    assert_eq!(seen.unwrap().len(), 7);
+}
+
+/// A greeting of 1.34, without features; what follows is a client's.
+fn greeting() -> Vec<u8> {
+    [0x6e69_7863_u64, 0x122, 0, 0].into_iter().flat_map(u64::to_le_bytes).collect()
+}
+
+fn words() -> impl Strategy<Value = Vec<u8>> {
+    let operation = proptest::sample::select(vec![1_u64, 10, 19, 26, 31, 36, 38, 39, 43, 44]);
+    let text = |text: String| {
+        let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(text.as_bytes());
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    };
+    let word = prop_oneof![
+        4 => operation.prop_map(|code| code.to_le_bytes().to_vec()),
+        5 => (0_u64..20).prop_map(|small| small.to_le_bytes().to_vec()),
+        1 => any::<u64>().prop_map(|number| number.to_le_bytes().to_vec()),
+        3 => Just(text(PATH.to_owned())),
+        2 => "[a-z/\u{1b}é]{0,20}".prop_map(text),
+        1 => proptest::collection::vec(any::<u8>(), 0..20),
+    ];
+    proptest::collection::vec(word, 0..40).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_client_sends_ends(bytes in words(), cut in any::<prop::sample::Index>()) {
+        let mut all = [greeting(), bytes].concat();
+        all.truncate(cut.index(all.len() + 1));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut near, far) = tokio::io::duplex(1 << 20);
+            near.write_all(&all).await.unwrap();
+            near.shutdown().await.unwrap();
+            if let Ok(mut server) = serve(far).await {
+                while let Ok(Some(request)) = server.request().await {
+                    if matches!(request, Request::Other(_)) {
+                        break;
+                    }
+                    let _sent = server.refuse("no").await;
+                }
+            }
+        });
+    }
+}
