@@ -144,11 +144,11 @@ impl State {
     }
 }
 
-/// Whether an executor was given less than half of its share: however busy the others keep it with other platforms'
+/// Whether an executor was given less than two thirds of its share: however busy the others keep it with other platforms'
 /// tasks, it then comes first.
 fn is_starving(candidate: &Candidate, given_total: u64, slots_total: u64) -> bool {
     let fair = u128::from(given_total) * u128::from(candidate.slots);
-    u128::from(candidate.given) * 2 * u128::from(slots_total) < fair
+    u128::from(candidate.given) * 3 * u128::from(slots_total) < fair * 2
 }
 
 /// Fewer busy slots of all its slots first.
