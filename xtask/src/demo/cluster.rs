@@ -158,7 +158,7 @@ impl Cluster {
         for (number, name) in EXECUTORS.iter().enumerate() {
             let port = jaeger::free_port(DATA_PORT + u16::try_from(number)?)?;
             let executor = format!(
-                "coordinator = \"{listen}\"\ndata_listen = \"{port}\"\ndata_advertise = \"{port}\"\nslots = 1\n{}\
+                "coordinator = \"{listen}\"\ndata_listen = \"{port}\"\ndata_advertise = \"{port}\"\nslots = 2\n{}\
                  [emulation.aarch64-linux]\nqemu = \"/opt/qemu-aarch64\"\n",
                 tls()
             );
