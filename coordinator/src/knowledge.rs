@@ -1,5 +1,6 @@
 //! What is known for sure: verified derivations, and facts about contents whose bytes are known by hash.
 use crate::paths;
+use model::capability::BUILTIN;
 use model::{
     ContentId, InputDerivation, Output, PathFacts, Requirement, StorePath, System, TaskId, TaskSpec,
     TrustDomain,
@@ -60,8 +61,9 @@ impl KnownDerivation {
     pub fn new(path: &StorePath, text: Arc<[u8]>, derivation: &Derivation, modulo: ModuloHash) -> Self {
         let base = paths::base(path).ok();
         let name = base.as_ref().and_then(derivation::derivation_name).unwrap_or_default().to_owned();
+        let system = if derivation.is_builtin() { BUILTIN } else { &derivation.system };
         let requirement = Requirement {
-            system: System(Arc::from(derivation.system.as_str())),
+            system: System(Arc::from(system)),
             target: target_of(&name, derivation).map(|target| System(Arc::from(target))),
             features: derivation.required_features().into_iter().map(Arc::from).collect(),
         };

@@ -6,6 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// Where Linux distributions keep certificate authorities.
+const CERTIFICATES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/ssl/certs/ca-bundle.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+
 /// Everything that an executor is told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,6 +51,31 @@ pub struct Config {
     /// Limits of every build, beside those of its lease.
     #[serde(default)]
     pub limits: LimitsConfig,
+    /// Certificate authorities for downloads, in PEM; by default where distributions keep them.
+    pub certificates: Option<PathBuf>,
+    /// Downloads of `builtin:fetchurl`.
+    #[serde(default)]
+    pub downloads: Downloads,
+}
+
+/// Limits of one download.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Downloads {
+    /// Largest file, and largest archive once unpacked.
+    pub bytes_max: u64,
+    /// How often a server is asked that fails in a way that may pass.
+    pub attempts_max: u32,
+    /// Until a connection is there.
+    pub connect_timeout_s: u64,
+    /// Without a byte from the server.
+    pub stalled_timeout_s: u64,
+}
+
+impl Default for Downloads {
+    fn default() -> Self {
+        Self { bytes_max: 16 << 30, attempts_max: 5, connect_timeout_s: 15, stalled_timeout_s: 300 }
+    }
 }
 
 /// Which kinds of platforms to offer, once proven.
@@ -55,11 +88,13 @@ pub struct Platforms {
     pub cross: bool,
     /// Derivations of the systems in `emulation`.
     pub emulated: bool,
+    /// Derivations with one of Nix's own builders, for example downloads.
+    pub builtin: bool,
 }
 
 impl Default for Platforms {
     fn default() -> Self {
-        Self { native: true, cross: true, emulated: true }
+        Self { native: true, cross: true, emulated: true, builtin: true }
     }
 }
 
@@ -81,8 +116,22 @@ pub struct Sandbox {
     pub paths: Vec<String>,
     /// Size of `/dev/shm` as tmpfs takes it; by default `50%`.
     pub dev_shm_size: Option<String>,
+    /// Which network fixed-output builds have; by default their own where slirp4netns works, else the host's.
+    pub fixed_output_network: Option<FixedOutputNetwork>,
     /// First of the ids that builds run as, one for each slot; by default from `/etc/subuid` and `/etc/subgid`.
     pub first_id: Option<u32>,
+}
+
+/// The network of builds whose output is known by hash before: all others have none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FixedOutputNetwork {
+    /// One of their own, joined to the host's by slirp4netns; without it they are refused.
+    Own,
+    /// The host's, its loopback too, as in Nix.
+    Host,
+    /// None; builtin downloads are refused, too.
+    None,
 }
 
 /// Limits of every build; 0 means none.
@@ -195,6 +244,12 @@ impl Config {
             }
         }
         Ok(paths)
+    }
+
+    /// Certificate authorities for downloads: as configured, or the first that this host has.
+    pub fn certificates(&self) -> Option<PathBuf> {
+        let usual = || CERTIFICATES.iter().map(PathBuf::from).find(|path| path.exists());
+        self.certificates.clone().or_else(usual)
     }
 
     /// Builds at once.

@@ -2,6 +2,7 @@
 
 pub(crate) mod blocking;
 pub mod build;
+pub mod builtin;
 pub mod command;
 pub mod config;
 pub mod lease;

@@ -3,6 +3,7 @@ use crate::blocking::blocking;
 use crate::build::directory::remove_leftovers;
 use crate::build::inputs::Inputs;
 use crate::build::{Settings, Worker};
+use crate::builtin::Downloader;
 use crate::config::Config;
 use crate::platform::{self, Proven};
 use crate::rpc::peers::Peers;
@@ -22,8 +23,6 @@ use tokio::net::TcpListener;
 
 /// How long killed builds may take to end when the process must stop at once.
 const STOP_WAIT: Duration = Duration::from_secs(20);
-/// Where Linux distributions keep certificate authorities.
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Runs the executor until it has drained or must stop.
 ///
@@ -106,7 +105,9 @@ fn desk(config: &Config, proven: &Proven, store: &Arc<Store>) -> anyhow::Result<
         sandbox_paths: config.sandbox_paths()?,
         dev_shm_size: config.sandbox.dev_shm_size.clone().unwrap_or_else(|| "50%".into()),
         has_kvm: proven.capability.features.iter().any(|feature| **feature == *"kvm"),
-        certificates: Some(PathBuf::from(CERTIFICATES)).filter(|path| path.exists()),
+        fixed_output_network: proven.fixed_outputs.network.clone(),
+        downloader: Downloader::new(config.downloads, config.certificates().as_deref())?,
+        certificates: config.certificates(),
         interpreters: proven.interpreters.clone(),
         platforms: offers.iter().map(|offer| offer.platform.clone()).collect(),
         user_id: user_id(),

@@ -51,8 +51,8 @@ mod scenario {
         let bench = Bench::new().await;
         let offered: Vec<_> =
             bench.proven.capability.offers.iter().map(|offer| offer.platform.to_string()).collect();
-        assert_eq!(offered.len(), 3, "{:?}", bench.proven.capability);
-        let detail = &bench.proven.capability.offers[2].detail;
+        assert_eq!(offered.len(), 4, "{:?}", bench.proven.capability);
+        let detail = &bench.proven.capability.offers[3].detail;
         assert!(detail.contains("cortex-a72, self-contained, private binfmt_misc"), "{detail}");
     }
 

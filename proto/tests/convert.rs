@@ -87,6 +87,10 @@ fn capabilities_are_bounded_and_named() {
         assert_eq!(with(system, 4).map_err(|error| error.field), Err("system"), "{system:?}");
     }
     assert_eq!(with("x86_64-linux", 5000).map_err(|error| error.field), Err("slots"));
+    let builtin = |system: &str| Platform::try_from(v1::Platform { kind: 4, system: system.into() });
+    assert_eq!(builtin("builtin").ok(), Some(Platform::Builtin));
+    assert_eq!(builtin("x86_64-linux").map_err(|error| error.field), Err("system"));
+    assert_eq!(v1::Platform::from(&Platform::Builtin).system, "builtin");
 }
 
 #[test]

@@ -36,7 +36,19 @@ pub fn of_nix(exit_code: i32, text: &str) -> Failure {
             log.push(line);
         }
     }
+    log.extend(last_words(&mut message));
     Failure { exit_code, message: joined(&message), log: joined(&log) }
+}
+
+/// A builtin's last words are in its log, but Nix shows them like a message of its own, before the build's.
+fn last_words(message: &mut Vec<String>) -> Vec<String> {
+    let of_build = message.iter().position(|line| line.starts_with("error: Cannot build '"));
+    let is_exit = |at: usize| {
+        message.get(at + 1).is_some_and(|line| line.contains("Reason: builder failed with exit code"))
+    };
+    let count = of_build.filter(|at| is_exit(*at)).unwrap_or(0);
+    let unindented = |line: String| line.strip_prefix("       ").map(str::to_owned).unwrap_or(line);
+    message.drain(..count).map(unindented).collect()
 }
 
 /// What `elsewhere build --log` wrote: log lines with the name of their build, messages, and lines about the cluster.

@@ -8,12 +8,14 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use tests::{Bind, Lab};
 
+use crate::served;
+
 /// Where hosts see it.
 pub const IN_HOSTS: &str = "/conformance";
 
 const ARCHITECTURES: &[(&str, &str)] = &[("amd64", "gcc"), ("arm64", "aarch64-linux-gnu-gcc")];
 
-/// Lays the directory out, below the lab's.
+/// Lays the directory out, below the lab's. Downloads of the cases come from nowhere until [`serve`] says where from.
 pub fn make(lab: &Lab) -> Result<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
     let directory = lab.directory().join("conformance-layout");
@@ -22,6 +24,8 @@ pub fn make(lab: &Lab) -> Result<PathBuf> {
         let entry = entry?;
         fs::copy(entry.path(), directory.join("cases").join(entry.file_name()))?;
     }
+    served::make(&directory.join("served"))?;
+    serve(&directory, "http://127.0.0.1:1")?;
     fs::copy(own.join("script"), directory.join("script"))?;
     fs::set_permissions(directory.join("script"), fs::Permissions::from_mode(0o755))?;
     let names = applets(&lab.cache().product("busybox-amd64")?)?;
@@ -43,6 +47,11 @@ pub fn make(lab: &Lab) -> Result<PathBuf> {
         ensure!(compiled.status.success(), "{compiler}: {}", String::from_utf8_lossy(&compiled.stderr));
     }
     Ok(directory)
+}
+
+/// Tells the cases where downloads come from.
+pub fn serve(directory: &Path, url: &str) -> Result<()> {
+    Ok(fs::write(directory.join("server.nix"), format!("{url:?}\n"))?)
 }
 
 /// Makes it visible in a host.

@@ -7,6 +7,7 @@ mod emulation;
 mod exceptions;
 mod failure;
 mod layout;
+mod served;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ fn a_cluster_makes_what_real_nix_makes() {
 
 fn compare_with_real_nix(lab: &Lab) -> Result<()> {
     let directory = layout::make(lab)?;
+    let server = served::Server::start(lab, &directory.join("served"))?;
+    layout::serve(&directory, &server.url())?;
     let cluster = Cluster::start(lab, ClusterSpec::default())?;
     let interpreter = cluster.interpreter()?;
     let oracle = Oracle::start(lab, "oracle", Some(&interpreter), vec![layout::bind(&directory)])?;

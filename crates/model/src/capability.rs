@@ -15,6 +15,9 @@ impl fmt::Display for System {
 /// A system feature, for example `big-parallel`.
 pub type Feature = Arc<str>;
 
+/// What a derivation requires whose builder is one of Nix's own: any executor that has them, of whatever system.
+pub const BUILTIN: &str = "builtin";
+
 /// One way in which an executor can run a derivation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Platform {
@@ -27,13 +30,16 @@ pub enum Platform {
         /// The system that the derivation runs on.
         build: System,
     },
+    /// Derivations whose builder is one of Nix's own (`builtin:fetchurl`), of any system: no program runs.
+    Builtin,
 }
 
 impl Platform {
-    /// The system that derivations on this platform name.
-    pub fn system(&self) -> &System {
+    /// The system that derivations on this platform name; [`BUILTIN`] where it does not matter.
+    pub fn system(&self) -> &str {
         match self {
-            Self::Native(system) | Self::Emulated(system) | Self::Cross { build: system } => system,
+            Self::Native(system) | Self::Emulated(system) | Self::Cross { build: system } => &system.0,
+            Self::Builtin => BUILTIN,
         }
     }
 }
@@ -44,6 +50,7 @@ impl fmt::Display for Platform {
             Self::Native(system) => write!(f, "native {system}"),
             Self::Emulated(system) => write!(f, "emulated {system}"),
             Self::Cross { build } => write!(f, "cross on {build}"),
+            Self::Builtin => f.write_str(BUILTIN),
         }
     }
 }
@@ -82,7 +89,7 @@ pub struct Capability {
 /// What a task needs of the executor that runs it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Requirement {
-    /// The derivation's system.
+    /// The derivation's system, or [`BUILTIN`].
     pub system: System,
     /// The system that its product is for, when that is another one: a cross task.
     pub target: Option<System>,
@@ -93,12 +100,9 @@ pub struct Requirement {
 impl Requirement {
     /// Whether a platform runs such a task: cross tasks on cross platforms only, all others never there.
     pub fn is_met_by(&self, platform: &Platform) -> bool {
-        let builtin = &*self.system.0 == "builtin";
         match (platform, &self.target) {
-            (Platform::Cross { build }, Some(_)) => *build == self.system,
-            (Platform::Native(system), None) => builtin || *system == self.system,
-            (Platform::Emulated(system), None) => *system == self.system,
-            _ => false,
+            (Platform::Cross { .. }, target) => target.is_some() && platform.system() == &*self.system.0,
+            (_, target) => target.is_none() && platform.system() == &*self.system.0,
         }
     }
 

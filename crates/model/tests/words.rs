@@ -16,16 +16,17 @@ fn a_task_runs_only_where_its_platform_is_offered() {
     let native = Platform::Native(system("x86_64-linux"));
     let emulated = Platform::Emulated(system("aarch64-linux"));
     let cross = Platform::Cross { build: system("x86_64-linux") };
+    let builtin = Platform::Builtin;
     let table = [
-        (requirement("x86_64-linux", None, &[]), [true, false, false]),
-        (requirement("aarch64-linux", None, &[]), [false, true, false]),
-        (requirement("x86_64-linux", Some("aarch64-linux"), &[]), [false, false, true]),
-        (requirement("aarch64-linux", Some("riscv64-linux"), &[]), [false, false, false]),
-        (requirement("builtin", None, &[]), [true, false, false]),
-        (requirement("riscv64-linux", None, &[]), [false, false, false]),
+        (requirement("x86_64-linux", None, &[]), [true, false, false, false]),
+        (requirement("aarch64-linux", None, &[]), [false, true, false, false]),
+        (requirement("x86_64-linux", Some("aarch64-linux"), &[]), [false, false, true, false]),
+        (requirement("aarch64-linux", Some("riscv64-linux"), &[]), [false, false, false, false]),
+        (requirement("builtin", None, &[]), [false, false, false, true]),
+        (requirement("riscv64-linux", None, &[]), [false, false, false, false]),
     ];
     for (requirement, expected) in table {
-        let met = [&native, &emulated, &cross].map(|platform| requirement.is_met_by(platform));
+        let met = [&native, &emulated, &cross, &builtin].map(|platform| requirement.is_met_by(platform));
         assert_eq!(met, expected, "{requirement}");
     }
 }

@@ -29,6 +29,9 @@ const PROCESSORS: [(&str, &str); 18] = [
 
 /// The system of the product, when it is not the derivation's own.
 pub fn target_of(derivation_name: &str, derivation: &Derivation) -> Option<String> {
+    if derivation.is_builtin() {
+        return None;
+    }
     target_of_name(derivation_name, &derivation.system)
 }
 

@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::bytes::ByteString;
 use crate::spec::{
-    ENTRIES_MAX, Entry, HAND_BACK_MAX, Ids, PATH_BYTES_MAX, RULES_MAX, Reclaim, Spec, WORDS_MAX,
+    ENTRIES_MAX, Entry, HAND_BACK_MAX, Ids, Network, PATH_BYTES_MAX, RULES_MAX, Reclaim, Spec, WORDS_MAX,
 };
 
 /// Longest host or domain name that the kernel takes.
@@ -49,6 +49,9 @@ pub(crate) fn spec(spec: &Spec, own: Ids) -> Result<(), SpecError> {
         if name.len() > NAME_BYTES_MAX || name.contains('\0') {
             return refuse(name, "a host or domain name has at most 64 bytes");
         }
+    }
+    if let Network::Joined { program } = &spec.network {
+        host_path(program)?;
     }
     if spec.interpreters.len() > RULES_MAX {
         return refuse("interpreters", "too many");

@@ -116,7 +116,7 @@ pub enum RootStep {
     },
     /// Become the build's user, with no supplementary groups, and readable to the supervisor.
     BecomeBuild,
-    /// New user, mount, process, UTS and IPC namespaces, a new network if isolated. The supervisor then maps the ids.
+    /// New user, mount, process, UTS and IPC namespaces, a new network unless it is the host's. The supervisor then maps the ids.
     NewNamespaces {
         /// A network namespace too.
         network: bool,
@@ -246,7 +246,7 @@ fn root(spec: &Spec) -> Vec<RootStep> {
         }
     }
     steps.push(RootStep::BecomeBuild);
-    steps.push(RootStep::NewNamespaces { network: spec.network == Network::Isolated });
+    steps.push(RootStep::NewNamespaces { network: spec.network != Network::Host });
     steps
 }
 
@@ -255,7 +255,7 @@ fn inner(spec: &Spec) -> Vec<InnerStep> {
         InnerStep::NewSession,
         InnerStep::SetNames { host: spec.host_name.clone(), domain: spec.domain_name.clone() },
     ];
-    if spec.network == Network::Isolated {
+    if spec.network != Network::Host {
         steps.push(InnerStep::LoopbackUp);
     }
     steps.push(InnerStep::MakeMountsPrivate);

@@ -98,7 +98,7 @@ pub fn host_registration(template: &RuleTemplate) -> Option<Registration> {
 }
 
 /// The first executable file of this name in PATH.
-pub(crate) fn find_in_path(program: &str) -> Option<PathBuf> {
+pub fn find_in_path(program: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)

@@ -233,11 +233,17 @@ pub enum Resource {
 }
 
 /// Which network the build sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Network {
     /// Its own, with nothing but a loopback that is up.
     Isolated,
+    /// Its own, joined to the host's by a process that speaks for it. Nobody outside can speak to the build, and the
+    /// host's loopback is out of reach.
+    Joined {
+        /// Host path of slirp4netns.
+        program: ByteString,
+    },
     /// The host's; abstract Unix sockets of the host stay out of reach where the kernel can do that (6.12).
     Host,
 }

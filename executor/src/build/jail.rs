@@ -21,6 +21,8 @@ nixbld:x:1000:100:Nix build user:/build:/noshell\n\
 nobody:x:65534:65534:Nobody:/:/noshell\n";
 const GROUP: &str = "root:x:0:\nnixbld:!:100:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
+/// slirp4netns answers there by asking the host's resolver.
+const JOINED_RESOLVER: &str = "nameserver 10.0.2.3\n";
 const NSSWITCH: &str = "hosts: files dns\nservices: files\n";
 
 /// An input as it appears in the store of the sandbox.
@@ -46,6 +48,21 @@ pub struct JailInput {
     pub kind: InputKind,
 }
 
+/// The network of a build.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum JailNetwork {
+    /// None: a loopback of its own.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+    /// Its own, joined to the host's.
+    Joined {
+        /// slirp4netns.
+        program: PathBuf,
+    },
+}
+
 /// What is to run, and where.
 #[derive(Debug)]
 pub struct Jail<'a> {
@@ -61,8 +78,8 @@ pub struct Jail<'a> {
     pub inputs: Vec<JailInput>,
     /// Base names of the outputs.
     pub outputs: Vec<String>,
-    /// A fixed output: sees the host's network.
-    pub has_network: bool,
+    /// Which network it has, and the files that go with it.
+    pub network: JailNetwork,
     /// The derivation's system.
     pub system: &'a str,
     /// Ids that the build runs as on this host.
@@ -106,7 +123,11 @@ pub fn spec(jail: Jail<'_>) -> Spec {
         linux32,
         umask: 0o022,
         limits: vec![Limit { resource: Resource::Core, soft: Some(0), hard: None }],
-        network: if jail.has_network { Network::Host } else { Network::Isolated },
+        network: match &jail.network {
+            JailNetwork::None => Network::Isolated,
+            JailNetwork::Host => Network::Host,
+            JailNetwork::Joined { program } => Network::Joined { program: program.as_path().into() },
+        },
         filter_system_calls: true,
         interpreters: jail.interpreters,
         emulated: jail.is_emulated,
@@ -197,11 +218,17 @@ impl Entries {
         self.directory("/etc", 0o555, Owner::Executor);
         self.file("/etc/passwd", PASSWD);
         self.file("/etc/group", GROUP);
-        if !jail.has_network {
+        if jail.network == JailNetwork::None {
             return self.file("/etc/hosts", HOSTS);
         }
         self.file("/etc/nsswitch.conf", NSSWITCH);
-        for name in ["resolv.conf", "services", "hosts"] {
+        let mut names = vec!["services", "hosts"];
+        match jail.network {
+            // The host's resolver may listen on the host's loopback only, which is out of reach.
+            JailNetwork::Joined { .. } => self.file("/etc/resolv.conf", JOINED_RESOLVER),
+            _ => names.push("resolv.conf"),
+        }
+        for name in names {
             let path = PathBuf::from(format!("/etc/{name}"));
             self.bind_with_parents(&path, &path, true);
         }

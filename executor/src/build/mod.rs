@@ -1,5 +1,6 @@
 //! One build: inputs, sandbox, outputs, in this order; each step's trouble becomes an outcome.
 
+pub mod clock;
 pub mod directory;
 pub mod failure;
 pub mod inputs;

@@ -86,24 +86,24 @@ fn verify_own_path(
 }
 
 fn check_system(path: &StorePath, derivation: &Derivation, platform: &Platform) -> Result<(), Failure> {
-    if derivation.builder.starts_with(b"builtin:") {
-        let builder = String::from_utf8_lossy(&derivation.builder).into_owned();
-        return Err(rejected(format!("cannot build '{path}': builder '{builder}' is not supported yet")));
-    }
     if derivation.env_is_true("__noChroot") {
         return Err(rejected(format!(
             "derivation '{path}' has '__noChroot' set, but that's not allowed when 'sandbox' is 'true'"
         )));
     }
-    let system = platform.system();
-    if *system.0 == *derivation.system {
-        Ok(())
-    } else {
-        Err(rejected(format!(
-            "Cannot build '{path}'.\nReason: platform mismatch\nRequired system: '{}'\nCurrent system: '{system}'",
-            derivation.system
-        )))
+    let runs = match platform {
+        Platform::Builtin => derivation.is_builtin(),
+        _ => platform.system() == derivation.system && !derivation.is_builtin(),
+    };
+    if runs {
+        return Ok(());
     }
+    let own = format!("{}-linux", std::env::consts::ARCH);
+    let current = if *platform == Platform::Builtin { &own } else { platform.system() };
+    Err(rejected(format!(
+        "Cannot build '{path}'.\nReason: platform mismatch\nRequired system: '{}'\nCurrent system: '{}'",
+        derivation.system, current
+    )))
 }
 
 /// Outputs whose references are not looked for: `unsafeDiscardReferences`, in structured attributes only.

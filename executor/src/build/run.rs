@@ -1,5 +1,6 @@
 //! Runs one sandbox through the launcher: feeds it the Spec, follows its log and its end, and ends it when asked or
 //! when a limit is passed.
+use super::clock::Clock;
 use super::log::{Piece, Splitter};
 use crate::lease::Limits;
 use sandbox::protocol::{self, Cause, EVENT_BYTES_MAX, End, Event, Finished, ProtocolError};
@@ -128,9 +129,8 @@ pub async fn run(
         log_bytes: 0,
         splitter: Splitter::default(),
         stopped: None,
-        limits,
-        started: Instant::now(),
-        last_output: Instant::now(),
+        log_bytes_max: limits.log_bytes_max,
+        clock: Clock::new(limits),
         give_up: None,
     };
     // A launcher that dies early breaks the pipe; its events say more than that.
@@ -160,9 +160,8 @@ struct Following {
     log_bytes: u64,
     splitter: Splitter,
     stopped: Option<Ended>,
-    limits: Limits,
-    started: Instant,
-    last_output: Instant,
+    log_bytes_max: Option<u64>,
+    clock: Clock,
     /// When a launcher that was told to stop is killed.
     give_up: Option<Instant>,
 }
@@ -213,14 +212,14 @@ impl Following {
             return;
         }
         self.log_bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if let Some(limit_bytes) = self.limits.log_bytes_max.filter(|limit| self.log_bytes > *limit) {
+        if let Some(limit_bytes) = self.log_bytes_max.filter(|limit| self.log_bytes > *limit) {
             return self.stop(Ended::LogTooLong { limit_bytes });
         }
         for piece in self.splitter.push(bytes) {
             log.piece(piece).await;
         }
         // After the sink took it: the time that we were waiting for others is not the build's silence.
-        self.last_output = Instant::now();
+        self.clock.heard();
     }
 
     /// Closes the launcher's stdin, which kills the sandbox.
@@ -231,22 +230,12 @@ impl Following {
     }
 
     fn next_limit(&self) -> Instant {
-        let after = |start: Instant, limit: Option<u64>| {
-            limit.and_then(|limit| start.checked_add(Duration::from_secs(limit)))
-        };
-        let silence = after(self.last_output, self.limits.max_silent_s);
-        let total = after(self.started, self.limits.timeout_s);
-        let limits = silence.into_iter().chain(total).min();
-        self.give_up.or(limits).unwrap_or_else(|| Instant::now() + NEVER)
+        self.give_up.or(self.clock.next()).unwrap_or_else(|| Instant::now() + NEVER)
     }
 
     fn limit_passed(&mut self) {
-        let passed =
-            |start: Instant, limit: Option<u64>| limit.filter(|limit| start.elapsed().as_secs() >= *limit);
-        if let Some(limit_s) = passed(self.last_output, self.limits.max_silent_s) {
-            self.stop(Ended::SilentTooLong { limit_s });
-        } else if let Some(limit_s) = passed(self.started, self.limits.timeout_s) {
-            self.stop(Ended::TimedOut { limit_s });
+        if let Some(ended) = self.clock.passed() {
+            self.stop(ended);
         }
     }
 }

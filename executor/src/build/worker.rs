@@ -2,7 +2,7 @@
 use super::directory::Directory;
 use super::failure::{self, failure};
 use super::inputs::{Inputs, InputsError};
-use super::jail::{self, InputKind, Jail, JailInput};
+use super::jail::{self, InputKind, Jail, JailInput, JailNetwork};
 use super::log::Piece;
 use super::outputs::{self, Examined, OutputsError};
 use super::prepare::{Prepared, prepare};
@@ -10,6 +10,8 @@ use super::process;
 use super::run::{self, LogSink, Run};
 use super::verdict;
 use crate::blocking::blocking;
+use crate::builtin::view::View;
+use crate::builtin::{self, Control, Downloader};
 use crate::config::SandboxPath;
 use crate::lease::{Lease, LeaseKey, Limits, Times};
 use crate::session::desk::Builder;
@@ -49,6 +51,10 @@ pub struct Settings {
     pub has_kvm: bool,
     /// Certificate authorities of the host, for builds with network.
     pub certificates: Option<PathBuf>,
+    /// The network of fixed-output builds, or why they cannot run here.
+    pub fixed_output_network: Result<JailNetwork, String>,
+    /// Downloads for builtin builders.
+    pub downloader: Downloader,
     /// Interpreters for emulated builds.
     pub interpreters: Vec<Rule>,
     /// What was proven: leases for anything else are refused.
@@ -131,8 +137,13 @@ impl Worker {
         times: &mut Times,
     ) -> Result<Vec<BuiltOutput>, Failure> {
         let start = Instant::now();
-        let span = tracing::info_span!("sandbox", slot = directory.slot.number);
-        let run = self.sandbox(lease, prepared, directory, uplink, cancel).instrument(span).await?;
+        let run = if lease.platform == Platform::Builtin {
+            let span = tracing::info_span!("builtin", slot = directory.slot.number);
+            self.builtin(lease, prepared, directory, uplink, cancel).instrument(span).await?
+        } else {
+            let span = tracing::info_span!("sandbox", slot = directory.slot.number);
+            self.sandbox(lease, prepared, directory, uplink, cancel).instrument(span).await?
+        };
         times.build_ms = milliseconds(start);
         let paths: Vec<_> = prepared.outputs.iter().map(|output| output.path.clone()).collect();
         let free_bytes = self.store.free_disk_bytes();
@@ -150,6 +161,38 @@ impl Worker {
         built.map_err(|error| failure(error.class(), chain(&error)))
     }
 
+    /// What Nix's own builders make is made where a sandbox would have it: all that follows is the same.
+    async fn builtin(
+        &self,
+        lease: &Lease,
+        prepared: &Prepared,
+        directory: &Directory,
+        uplink: &Uplink,
+        cancel: &CancellationToken,
+    ) -> Result<Run, Failure> {
+        let store_directory = directory.root.join("nix/store");
+        let output = prepared.outputs.iter().find(|output| output.name == "out");
+        let output = output.ok_or_else(|| {
+            let message = format!("cannot build '{}': it has no output 'out'", lease.derivation.path);
+            failure(FailureClass::InputRejected, message)
+        })?;
+        std::fs::create_dir_all(&store_directory).map_err(|error| {
+            let message = format!("cannot make '{}': {error}", store_directory.display());
+            failure(FailureClass::Infrastructure, message)
+        })?;
+        let trees = lease.inputs.iter().map(|input| (input.id.path.clone(), self.store.tree(&input.id)));
+        let task = builtin::Task {
+            derivation: prepared.derivation.clone(),
+            output: store_directory.join(base_name(&output.path)),
+            view: View::new(trees),
+            has_network: self.settings.fixed_output_network != Ok(JailNetwork::None),
+        };
+        let limits = lease.limits.stricter(self.settings.limits);
+        let control = Control::new(limits, cancel.clone(), uplink, lease.key);
+        let ended = builtin::perform(task, &self.settings.downloader, control).await?;
+        Ok(Run { ended, finished: None, foreign: None })
+    }
+
     async fn sandbox(
         &self,
         lease: &Lease,
@@ -159,6 +202,11 @@ impl Worker {
         cancel: &CancellationToken,
     ) -> Result<Run, Failure> {
         let process = process::process(lease, prepared, self.settings.cores, &self.store)?;
+        let network = match &self.settings.fixed_output_network {
+            _ if !prepared.is_fixed => JailNetwork::None,
+            Ok(network) => network.clone(),
+            Err(reason) => return Err(failure(FailureClass::Infrastructure, reason)),
+        };
         let is_emulated = matches!(lease.platform, Platform::Emulated(_));
         let request = Request::Run(Box::new(jail::spec(Jail {
             root: &directory.root,
@@ -167,7 +215,7 @@ impl Worker {
             build_files: process.files,
             inputs: self.jail_inputs(lease)?,
             outputs: prepared.outputs.iter().map(|output| base_name(&output.path).to_owned()).collect(),
-            has_network: prepared.is_fixed,
+            network,
             system: &prepared.derivation.system,
             host_ids: directory.slot.ids,
             is_emulated,

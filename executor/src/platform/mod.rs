@@ -1,9 +1,12 @@
 //! What this executor offers: only platforms on which a program has just run in its own sandbox.
 
+mod builtins;
+mod network;
 mod program;
 mod qemu;
 mod self_test;
 
+pub use network::FixedOutputs;
 pub use qemu::{Emulator, self_contained_file};
 
 use crate::config::{Config, Emulation};
@@ -22,6 +25,8 @@ pub struct Proven {
     pub capability: Capability,
     /// Interpreters of all emulated systems: a private binfmt_misc hides the host's, so a build gets all of them.
     pub interpreters: Vec<Rule>,
+    /// What fixed-output builds get.
+    pub fixed_outputs: FixedOutputs,
 }
 
 /// Proves each platform that the configuration asks for; `ids` are the first slot's, or the reason why there are none.
@@ -31,7 +36,9 @@ pub async fn prove(config: &Config, ids: Result<Ids, String>, directory: &Path) 
     proven.capability.slots = config.slot_count();
     let test =
         ids.map(|ids| SelfTest { launcher: config.launcher_path(), directory: directory.to_owned(), ids });
-    own_system(config, &test, &mut proven.capability).await;
+    proven.fixed_outputs = network::choose(config, &test).await;
+    own_system(config, &test, &mut proven).await;
+    builtins::offer(config, directory, &mut proven.capability).await;
     if config.platforms.emulated {
         for (system, emulation) in &config.emulation {
             emulated(config, &test, system, emulation, &mut proven).await;
@@ -50,20 +57,25 @@ fn features(configured: &[String]) -> Vec<Arc<str>> {
     features
 }
 
-async fn own_system(config: &Config, test: &Result<SelfTest, String>, capability: &mut Capability) {
+async fn own_system(config: &Config, test: &Result<SelfTest, String>, proven: &mut Proven) {
     let Some(architecture) = Architecture::own() else { return };
     let system = System(architecture.system().into());
     let result = match test {
         Ok(test) => test.run(architecture, &[]).await.map(drop),
         Err(reason) => Err(reason.clone()),
     };
-    let kernel = kernel_release();
+    let (kernel, fixed) = (kernel_release(), &proven.fixed_outputs.detail);
+    let capability = &mut proven.capability;
     let platforms = [
-        (config.platforms.native, Platform::Native(system.clone()), format!("directly on Linux {kernel}")),
+        (
+            config.platforms.native,
+            Platform::Native(system.clone()),
+            format!("directly on Linux {kernel}; {fixed}"),
+        ),
         (
             config.platforms.cross,
             Platform::Cross { build: system.clone() },
-            format!("on {system}, Linux {kernel}"),
+            format!("on {system}, Linux {kernel}; {fixed}"),
         ),
     ];
     for (wanted, platform, detail) in platforms {
@@ -88,6 +100,7 @@ async fn emulated(
     let platform = Platform::Emulated(System(system.into()));
     match prove_emulated(config, test, system, emulation).await {
         Ok((detail, rule)) => {
+            let detail = format!("{detail}; {}", proven.fixed_outputs.detail);
             proven.capability.offers.push(Offer { platform, detail });
             proven.interpreters.extend(rule);
         }

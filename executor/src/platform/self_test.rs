@@ -1,7 +1,7 @@
 //! Runs the tiny program of an architecture in the real sandbox.
 use super::program::{Architecture, program};
 use crate::blocking::blocking;
-use crate::build::jail::{self, InputKind, Jail, JailInput};
+use crate::build::jail::{self, InputKind, Jail, JailInput, JailNetwork};
 use crate::build::log::Piece;
 use crate::build::run::{self, Ended, LogSink};
 use crate::lease::Limits;
@@ -55,10 +55,20 @@ impl LogSink for Written {
 impl SelfTest {
     /// Runs the program; the error is for people.
     pub async fn run(&self, architecture: Architecture, rules: &[Rule]) -> Result<Ran, String> {
+        self.run_with(architecture, rules, JailNetwork::None).await
+    }
+
+    /// The same with a network.
+    pub async fn run_with(
+        &self,
+        architecture: Architecture,
+        rules: &[Rule],
+        network: JailNetwork,
+    ) -> Result<Ran, String> {
         let (directory, test) = (self.directory.clone(), self.clone());
         let made = blocking(move || test.make(architecture)).await;
         made.map_err(|error| format!("cannot prepare the self-test in '{}': {error}", directory.display()))?;
-        let result = self.run_made(architecture, rules).await;
+        let result = self.run_made(architecture, rules, network).await;
         if let Err(error) = blocking(move || tree::remove(&directory)).await {
             tracing::warn!(error = chain(&error), "the self-test's directory stays");
         }
@@ -75,7 +85,12 @@ impl SelfTest {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o555))
     }
 
-    async fn run_made(&self, architecture: Architecture, rules: &[Rule]) -> Result<Ran, String> {
+    async fn run_made(
+        &self,
+        architecture: Architecture,
+        rules: &[Rule],
+        network: JailNetwork,
+    ) -> Result<Ran, String> {
         let scratch = self.directory.join("scratch");
         let request = Request::Run(Box::new(jail::spec(Jail {
             root: &self.directory.join("root"),
@@ -88,7 +103,7 @@ impl SelfTest {
                 kind: InputKind::Mounted,
             }],
             outputs: Vec::new(),
-            has_network: false,
+            network,
             system: architecture.system(),
             host_ids: self.ids,
             is_emulated: Architecture::own() != Some(architecture),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 use executor::build::inputs::Inputs;
 use executor::build::{Settings, Worker};
+use executor::builtin::Downloader;
 use executor::config::Config;
 use executor::lease::{Input, Lease, LeaseKey, Limits, Source, Times};
 use executor::platform::{self, Proven};
@@ -100,6 +101,8 @@ impl Bench {
             sandbox_paths: Vec::new(),
             dev_shm_size: "50%".into(),
             has_kvm: false,
+            fixed_output_network: proven.fixed_outputs.network.clone(),
+            downloader: Downloader::new(config.downloads, None).unwrap(),
             certificates: None,
             interpreters: proven.interpreters.clone(),
             platforms: proven.capability.offers.iter().map(|offer| offer.platform.clone()).collect(),
@@ -141,7 +144,7 @@ impl Bench {
 
     /// A lease on a derivation that runs a shell script with the input's busybox.
     pub fn lease(&self, platform: Platform, busybox: &Input, name: &str, script: &str) -> Lease {
-        let (path, text) = derivation(&platform.system().0, busybox, name, script);
+        let (path, text) = derivation(platform.system(), busybox, name, script);
         Lease {
             key: LeaseKey { id: LeaseId(self.next_lease.fetch_add(1, Ordering::Relaxed)), epoch: Epoch(1) },
             derivation: shared(&path),

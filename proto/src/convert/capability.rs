@@ -1,6 +1,7 @@
 //! Platforms and capabilities.
 use super::WireError;
 use crate::v1;
+use model::capability::BUILTIN;
 use model::{Capability, Offer, Platform, System, Withheld};
 use std::sync::Arc;
 
@@ -32,6 +33,10 @@ impl TryFrom<v1::Platform> for Platform {
             v1::platform::Kind::Native => Ok(Self::Native(system)),
             v1::platform::Kind::Emulated => Ok(Self::Emulated(system)),
             v1::platform::Kind::Cross => Ok(Self::Cross { build: system }),
+            v1::platform::Kind::Builtin if *system.0 == *BUILTIN => Ok(Self::Builtin),
+            v1::platform::Kind::Builtin => {
+                Err(WireError::new("system", "of builtin builders is another one"))
+            }
             v1::platform::Kind::Unspecified => Err(WireError::new("kind", "of platform is not known")),
         }
     }
@@ -43,8 +48,9 @@ impl From<&Platform> for v1::Platform {
             Platform::Native(_) => v1::platform::Kind::Native,
             Platform::Emulated(_) => v1::platform::Kind::Emulated,
             Platform::Cross { .. } => v1::platform::Kind::Cross,
+            Platform::Builtin => v1::platform::Kind::Builtin,
         };
-        Self { kind: kind.into(), system: platform.system().to_string() }
+        Self { kind: kind.into(), system: platform.system().to_owned() }
     }
 }
 

@@ -11,6 +11,7 @@ let
       ./fixed.nix
       ./failures.nix
       ./emulation.nix
+      ./builtins.nix
     ];
   # Process 1 that dies of a fault of its own under qemu hangs for ever, in real Nix too: natively only.
   # /proc/1/cmdline names the emulator's path, which is the emulating host's own business.

@@ -10,6 +10,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("uidmap", "newuidmap"),
     ("mmdebstrap", "mmdebstrap"),
     ("iproute2", "ip"),
+    ("slirp4netns", "slirp4netns"),
     ("gcc", "gcc"),
     ("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
     ("xz-utils", "xz"),

@@ -88,6 +88,11 @@ impl Derivation {
         self.env(name) == Some("1")
     }
 
+    /// Whether its builder is one of Nix's own, which runs no program and on any system.
+    pub fn is_builtin(&self) -> bool {
+        self.builder.starts_with(b"builtin:")
+    }
+
     /// Whether its attributes are structured (`__json`).
     pub fn is_structured(&self) -> bool {
         self.environment.contains_key(b"__json".as_slice())

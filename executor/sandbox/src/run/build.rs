@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 
 use rustix::process::Pid;
 
+use super::network::{self, Joined};
 use super::root;
 use crate::failure::{StepError, failed};
 use crate::init::{self, Inherited, Words};
 use crate::plan::{BUILD, Plan, RootStep};
 use crate::protocol::{EVENT_BYTES_MAX, Event};
-use crate::spec::{Ids, Spec};
+use crate::spec::{Ids, Network, Spec};
 use crate::sys::{self, Side};
 
 /// Messages to the supervisor begin with one of these.
@@ -23,16 +24,32 @@ const MAPPED: u8 = b'm';
 /// Exit code of a child that has told the supervisor why it failed.
 const CHILD_FAILED: i32 = 127;
 
-/// Starts the program as process 1 of a new sandbox and returns its process id here.
-///
-/// `kept` are descriptors that the children must not have; they are given back.
+/// Process 1 as it runs.
+pub struct Started<T> {
+    /// Its process id here.
+    pub process: Pid,
+    /// What connects it with the host's network, as long as this is kept.
+    pub joined: Option<Joined>,
+    /// What the children did not get.
+    pub kept: T,
+}
+
+/// What the children have said.
+#[derive(Default)]
+struct Heard {
+    process: Option<Pid>,
+    joined: Option<Joined>,
+    failure: Option<StepError>,
+}
+
+/// Starts the program as process 1 of a new sandbox. `kept` are descriptors that the children must not have.
 pub fn start<T>(
     spec: &Spec,
     plan: &Plan,
     words: &Words,
     terminal: OwnedFd,
     kept: T,
-) -> Result<(Pid, T), StepError> {
+) -> Result<Started<T>, StepError> {
     let supervisor = rustix::process::getpid();
     let (mut control, child_end) = UnixStream::pair().map_err(failed("make a socket pair", ""))?;
     let inherited = Inherited { null: root::open_null()?, terminal, supervisor: child_end };
@@ -45,12 +62,12 @@ pub fn start<T>(
         }
         Side::Parent(child) => {
             drop(inherited);
-            let heard = listen(&mut control, child, spec.inside_ids);
+            let heard = listen(&mut control, child, spec);
             drop(control);
             sys::wait(child).map_err(failed("wait for", "the child that builds the root"))?;
-            let (process, failure) = heard?;
+            let Heard { process, joined, failure } = heard?;
             match (process, failure) {
-                (Some(process), None) => Ok((process, kept)),
+                (Some(process), None) => Ok(Started { process, joined, kept }),
                 (process, failure) => {
                     if let Some(process) = process {
                         sys::wait(process).map_err(failed("wait for", "process 1"))?;
@@ -64,13 +81,9 @@ pub fn start<T>(
 }
 
 /// What the children say until process 1 has become the program or all are dead.
-fn listen(
-    control: &mut UnixStream,
-    child: Pid,
-    inside: Ids,
-) -> Result<(Option<Pid>, Option<StepError>), StepError> {
+fn listen(control: &mut UnixStream, child: Pid, spec: &Spec) -> Result<Heard, StepError> {
     let broke = || failed("follow the start of", "process 1");
-    let (mut process, mut failure) = (None, None);
+    let mut heard = Heard::default();
     let mut tag = [0];
     while control.read(&mut tag).map_err(broke())? == 1 {
         let mut number = [0; 4];
@@ -79,19 +92,22 @@ fn listen(
         }
         match tag[0] {
             UNSHARED => {
-                write_inner_maps(child, inside)?;
+                write_inner_maps(child, spec.inside_ids)?;
+                if let Network::Joined { program } = &spec.network {
+                    heard.joined = Some(network::join(program, child)?);
+                }
                 control.write_all(&[MAPPED]).map_err(broke())?;
             }
-            PROCESS => process = Pid::from_raw(i32::from_le_bytes(number)),
+            PROCESS => heard.process = Pid::from_raw(i32::from_le_bytes(number)),
             _ => {
                 let length = usize::try_from(u32::from_le_bytes(number)).unwrap_or(usize::MAX);
                 let mut text = vec![0; length.min(EVENT_BYTES_MAX)];
                 control.read_exact(&mut text).map_err(broke())?;
-                failure = Some(told_failure(&text));
+                heard.failure = Some(told_failure(&text));
             }
         }
     }
-    Ok((process, failure))
+    Ok(heard)
 }
 
 /// The build's final ids. Only the supervisor, root of the namespace above, may write them.

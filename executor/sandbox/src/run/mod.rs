@@ -5,6 +5,7 @@ mod build;
 mod hand_back;
 mod hang;
 mod id_maps;
+mod network;
 mod outer;
 mod root;
 mod supervise;

@@ -90,12 +90,13 @@ fn sandbox(
     let missing = || failed("open the log's terminal", "")(io::Error::other("the plan has no such step"));
     let outer::Terminal { master, slave } = terminal.ok_or_else(missing)?;
     let not_for_the_build = (master, interpreters);
-    let (process, (master, interpreters)) = build::start(spec, plan, words, slave, not_for_the_build)?;
+    let build::Started { process, joined, kept } = build::start(spec, plan, words, slave, not_for_the_build)?;
+    let (master, interpreters) = kept;
     let setup_microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     report(&Event::Started { pid: process.as_raw_nonzero().get(), setup_microseconds });
     let finished = supervise::supervise(process, &master, spec.emulated);
-    // Foreign programs ran as long as this was open.
-    drop(interpreters);
+    // Foreign programs ran as long as the one was open, and packets went as long as the other.
+    drop((interpreters, joined));
     finished
 }
 
