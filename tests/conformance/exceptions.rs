@@ -1,7 +1,7 @@
 //! Differences that are known and accepted, by version of real Nix, in `exceptions.toml`. One that is no difference any more
 //! is a mistake in that file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -23,7 +23,7 @@ struct Exception {
     cases: Vec<String>,
     /// Versions of real Nix that differ: `2.34` stands for every 2.34.x.
     versions: Vec<String>,
-    /// Which facts: `result`, `NAR hash`, `references`, `exit code`, `message`, `log`.
+    /// Which facts: `result`, `NAR hash`, `NAR size`, `references`, `deriver`, `exit code`, `message`, `class`, `log`.
     differs: Vec<String>,
     reason: String,
 }
@@ -31,21 +31,24 @@ struct Exception {
 /// What is accepted for one version.
 #[derive(Debug, Default)]
 pub struct Exceptions {
-    accepted: BTreeSet<(String, String)>,
+    /// Case and fact, with the reason.
+    accepted: BTreeMap<(String, String), String>,
 }
 
 impl Exceptions {
-    /// Reads the file for a version of real Nix.
-    pub fn for_version(version: &str) -> Result<Self> {
+    /// Reads the file for a version of real Nix, and those cases that there are.
+    pub fn for_version(version: &str, is_case: impl Fn(&str) -> bool) -> Result<Self> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/exceptions.toml");
         let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         let file: File = toml::from_str(&text).with_context(|| format!("read {}", path.display()))?;
-        let mut accepted = BTreeSet::new();
+        let mut accepted = BTreeMap::new();
         for exception in file.exception {
             ensure!(!exception.reason.is_empty(), "an exception for {:?} has no reason", exception.cases);
             if exception.versions.iter().any(|known| is_of(version, known)) {
-                for case in &exception.cases {
-                    accepted.extend(exception.differs.iter().map(|fact| (case.clone(), fact.clone())));
+                for case in exception.cases.iter().filter(|case| is_case(case)) {
+                    let facts = exception.differs.iter();
+                    accepted
+                        .extend(facts.map(|fact| ((case.clone(), fact.clone()), exception.reason.clone())));
                 }
             }
         }
@@ -56,10 +59,13 @@ impl Exceptions {
     pub fn check(&self, found: &[Difference]) -> Result<()> {
         let key = |difference: &Difference| (difference.case.clone(), difference.fact.to_owned());
         let keys: BTreeSet<_> = found.iter().map(key).collect();
-        let new: Vec<String> =
-            found.iter().filter(|one| !self.accepted.contains(&key(one))).map(ToString::to_string).collect();
-        let stale: Vec<String> =
-            self.accepted.difference(&keys).map(|(case, fact)| format!("{case}: {fact}")).collect();
+        let new: Vec<String> = found
+            .iter()
+            .filter(|one| !self.accepted.contains_key(&key(one)))
+            .map(ToString::to_string)
+            .collect();
+        let stale = self.accepted.keys().filter(|key| !keys.contains(key));
+        let stale: Vec<String> = stale.map(|(case, fact)| format!("{case}: {fact}")).collect();
         ensure!(
             new.is_empty() && stale.is_empty(),
             "{} differences from real Nix:\n{}\n{} exceptions are none any more:\n{}",
@@ -71,9 +77,18 @@ impl Exceptions {
         Ok(())
     }
 
-    /// How many differences are accepted.
-    pub fn len(&self) -> usize {
-        self.accepted.len()
+    /// Whether a difference is accepted.
+    pub fn accepts(&self, difference: &Difference) -> bool {
+        self.accepted.contains_key(&(difference.case.clone(), difference.fact.to_owned()))
+    }
+
+    /// Reasons, each with the cases that it is for.
+    pub fn by_reason(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+        let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for ((case, _), reason) in &self.accepted {
+            reasons.entry(reason).or_default().insert(case);
+        }
+        reasons
     }
 }
 
@@ -100,7 +115,7 @@ mod tests {
 
     #[test]
     fn new_and_stale_differences_fail() {
-        let accepted = [("native.a".to_owned(), "log".to_owned())].into();
+        let accepted = [(("native.a".to_owned(), "log".to_owned()), "why".to_owned())].into();
         let exceptions = Exceptions { accepted };
         let difference = |case: &str| Difference {
             case: case.into(),

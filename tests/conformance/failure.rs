@@ -75,6 +75,47 @@ pub fn of_client(exit_code: i32, text: &str) -> Failure {
     Failure { exit_code, message: joined(&message), log: joined(&log) }
 }
 
+/// Words that every version of Nix has for one kind of failure, and what the kind is called here.
+const CLASSES: &[(&str, &str)] = &[
+    ("failed to produce output path", "an output is missing"),
+    ("suspicious ownership or permission", "suspicious ownership or permission"),
+    ("invalid ownership on file", "invalid ownership"),
+    ("has an unsupported type", "unsupported type"),
+    ("cycle detected in build", "cycle"),
+    ("hash mismatch in fixed-output derivation", "hash mismatch"),
+    ("should be a non-executable regular file", "a flat output is no plain file"),
+    ("must not reference store paths", "a fixed output refers to something"),
+    ("not allowed to refer to other store paths", "a fixed output refers to something"),
+    ("is not allowed to refer to the following paths", "reference that is not allowed"),
+    ("is too large at", "too large"),
+    ("illegal reference specifier", "specifier"),
+    ("not a valid output of this derivation", "specifier"),
+    ("odd number of tokens", "odd number of tokens"),
+    ("invalid file name '", "invalid file name"),
+    ("cannot export references of path", "graph of what is no input"),
+    ("missing system features", "requirement"),
+    ("platform mismatch", "requirement"),
+    ("is required to build", "requirement"),
+    ("unsupported builtin builder", "unknown builtin"),
+    ("'__noChroot'", "__noChroot"),
+    ("maximum NAR directory depth", "too deep"),
+    ("dependencies of derivation", "dependency failed"),
+    ("dependencies failed.", "dependency failed"),
+    ("dependency failed.", "dependency failed"),
+];
+
+/// The kind of a failure, the same for every version of Nix; its first line where the kind is not known.
+pub fn class(message: &str) -> String {
+    for words in ["failed with exit code ", "failed due to signal "] {
+        if let Some((_, rest)) = message.split_once(words) {
+            let number: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            return format!("{words}{number}");
+        }
+    }
+    let known = CLASSES.iter().find(|(words, _)| message.contains(words)).map(|(_, class)| *class);
+    known.or_else(|| message.lines().next()).unwrap_or_default().to_owned()
+}
+
 fn continues(line: &str) -> bool {
     line.is_empty() || line.starts_with(' ')
 }

@@ -26,6 +26,7 @@ pub fn make(lab: &Lab) -> Result<PathBuf> {
     }
     served::make(&directory.join("served"))?;
     serve(&directory, "http://127.0.0.1:1")?;
+    fs::copy(own.join("walk.nix"), directory.join("walk.nix"))?;
     fs::copy(own.join("script"), directory.join("script"))?;
     fs::set_permissions(directory.join("script"), fs::Permissions::from_mode(0o755))?;
     let names = applets(&lab.cache().product("busybox-amd64")?)?;
@@ -57,6 +58,31 @@ pub fn serve(directory: &Path, url: &str) -> Result<()> {
 /// Makes it visible in a host.
 pub fn bind(directory: &Path) -> Bind {
     Bind { source: directory.to_owned(), target: IN_HOSTS.into(), writable: false }
+}
+
+/// Makes the directories of files from anyone visible in a host, each in a place of its own.
+pub fn binds_of(files: &[PathBuf]) -> Result<Vec<Bind>> {
+    let bind = |(number, file): (usize, &PathBuf)| {
+        let target = directory_in_hosts(number, file)?;
+        Ok(Bind { source: file.parent().unwrap_or(file).to_owned(), target, writable: false })
+    };
+    files.iter().enumerate().map(bind).collect()
+}
+
+/// Where hosts see a file from anyone.
+pub fn file_in_hosts(number: usize, file: &Path) -> Result<String> {
+    let name = file.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{}: its name is not UTF-8", file.display()))?;
+    Ok(format!("{}/{name}", directory_in_hosts(number, file)?))
+}
+
+/// The directory's own name stays: paths of the file's own directory are named after it.
+fn directory_in_hosts(number: usize, file: &Path) -> Result<String> {
+    let name = file.parent().and_then(Path::file_name).map_or(Some("root"), |name| name.to_str());
+    let name = name.filter(|name| !name.contains(char::is_whitespace));
+    let name =
+        name.with_context(|| format!("{}: copy it to a directory with a plain name", file.display()))?;
+    Ok(format!("/files/{number}/{name}"))
 }
 
 fn applets(busybox: &Path) -> Result<Vec<String>> {

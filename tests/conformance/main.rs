@@ -1,25 +1,38 @@
 //! Conformance: every output and every failure of a table of derivations is what real Nix makes of it, native and emulated.
-#![expect(clippy::print_stdout, reason = "how many cases were compared is worth a line")]
+//! `cargo xtask conformance` asks for other tables and other versions.
+#![expect(clippy::print_stdout, reason = "how many cases were compared is worth a table")]
 
 mod cases;
 mod compare;
+mod contents;
 mod emulation;
 mod exceptions;
 mod failure;
+mod files;
 mod layout;
+mod report;
+mod request;
+mod rules;
 mod served;
 mod settle;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use compare::differences;
+use anyhow::{Context, Result, bail};
+use cases::{Cases, Found};
+use compare::{Difference, Settled, Words, differences};
 use exceptions::Exceptions;
-use tests::{BoardSpec, Cluster, ClusterSpec, Host, Lab, Oracle, Verdict, run};
+use report::{Facts, Report};
+use request::Request;
+use tests::{
+    Bind, Board, BoardSpec, Cluster, ClusterSpec, Lab, Oracle, OracleSpec, Release, User, Verdict, run,
+};
 
-/// Of each side of a difference in contents.
-const TEXT_BYTES_SHOWN: usize = 4000;
+/// Real Nix hangs for ever where process 1 dies of a fault under qemu; no case is silent for as long otherwise.
+const SILENCE_MAX_S: u32 = 30;
+/// Where derivations travel from board to oracle.
+const TRAVEL: &str = "/tmp/derivations";
 
 #[test]
 fn a_cluster_makes_what_real_nix_makes() {
@@ -27,63 +40,134 @@ fn a_cluster_makes_what_real_nix_makes() {
 }
 
 fn compare_with_real_nix(lab: &Lab) -> Result<()> {
+    let request = Request::from_environment()?;
     let directory = layout::make(lab)?;
     let server = served::Server::start(lab, &directory.join("served"))?;
     layout::serve(&directory, &server.url())?;
-    let cluster = Cluster::start(lab, ClusterSpec::default())?;
-    let interpreter = cluster.interpreter()?;
-    let oracle = Oracle::start(lab, "oracle", Some(&interpreter), vec![layout::bind(&directory)])?;
-    let binds = vec![layout::bind(&directory)];
-    let board = cluster.board(BoardSpec { name: "board".into(), binds, ..BoardSpec::default() })?;
-    let cases = cases::instantiate(&oracle.store())?;
-    ensure!(
-        cases == cases::instantiate(&board.store())?,
-        "board and oracle instantiate different derivations"
-    );
-
-    let outputs: BTreeMap<_, _> =
-        cases.values().map(|case| (case.derivation.clone(), case.outputs.clone())).collect();
-    let started = Instant::now();
-    let verdicts = oracle.build(&outputs)?;
-    let nix_took = started.elapsed();
-    let builds = |case: &cases::Case| matches!(verdicts.get(&case.derivation), Some(Verdict::Built(_)));
-    let built: Vec<String> =
-        cases.values().filter(|case| builds(case)).map(|case| case.derivation.clone()).collect();
-    if std::env::var("ELSEWHERE_TIER").is_ok_and(|tier| tier == "long") {
-        oracle.check(&built).context("a case gives other bits when real Nix builds it again")?;
+    let mut binds = vec![layout::bind(&directory)];
+    binds.extend(layout::binds_of(&request.files)?);
+    let mut spec = ClusterSpec::default();
+    spec.executors.iter_mut().for_each(|executor| executor.has_shell = true);
+    let cluster = Cluster::start(lab, spec)?;
+    let spec = BoardSpec { name: "board".into(), binds: binds.clone(), ..BoardSpec::default() };
+    let board = cluster.board(spec)?;
+    // As root: files from anyone may be readable for their owner only.
+    let administrator = tests::NixStore { user: User::Root, ..board.store() };
+    let found = cases::find(&administrator, &request)?;
+    let mut settled = None;
+    let mut failed = Vec::new();
+    for release in request.releases()? {
+        let oracle = oracle(lab, &cluster, release, binds.clone())?;
+        bring(&found.cases, &board, &oracle)?;
+        let outputs: BTreeMap<_, _> =
+            found.cases.values().map(|case| (case.derivation.clone(), case.outputs.clone())).collect();
+        let started = Instant::now();
+        let verdicts = oracle.build(&outputs)?;
+        println!("real Nix {} took {:.0} s", oracle.version(), started.elapsed().as_secs_f64());
+        if request.is_long() && request.files.is_empty() {
+            let built = verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Built(_)));
+            let built: Vec<String> = built.map(|(derivation, _)| derivation.clone()).collect();
+            oracle.check(&built).context("a case gives other bits when real Nix builds it again")?;
+        }
+        let settled = match &settled {
+            Some(settled) => settled,
+            None => settled.insert(settle_all(&cluster, &board, &found.cases, &verdicts)?),
+        };
+        let compared = Compared { found: &found, verdicts: &verdicts, settled };
+        if let Err(error) = compared.judge(&oracle, &board, release) {
+            failed.push(format!("{error:#}"));
+        }
     }
-
-    let started = Instant::now();
-    let settled = settle::settle(&cluster.client(&board), &board, &cases, builds)?;
-    let mut found = Vec::new();
-    for (name, case) in &cases {
-        let expected = verdicts.get(&case.derivation).with_context(|| format!("no verdict on {name}"))?;
-        let mut new = differences(name, expected, &settled[name]);
-        new.iter_mut().for_each(|one| show_contents(one, oracle.host(), &board.host));
-        found.extend(new);
-    }
-    let exceptions = Exceptions::for_version(oracle.version())?;
-    println!(
-        "Nix {}: {} cases, {} of them fail; real Nix took {:.0} s, the cluster {:.0} s; {} accepted differences",
-        oracle.version(),
-        cases.len(),
-        cases.len() - built.len(),
-        nix_took.as_secs_f64(),
-        started.elapsed().as_secs_f64(),
-        exceptions.len()
-    );
-    exceptions.check(&found)
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
 }
 
-/// Adds what both have, where that is a text, to a difference in contents.
-fn show_contents(difference: &mut compare::Difference, real: &Host, board: &Host) {
-    if difference.fact == compare::NAR_HASH {
-        for (said, host) in [(&mut difference.expected, real), (&mut difference.found, board)] {
-            let path = said.split(' ').next().map(|path| host.outside(path)).filter(|path| path.is_file());
-            let text = path.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_SHOWN)]).into_owned();
-            said.push('\n');
-            said.push_str(&text);
+fn oracle(lab: &Lab, cluster: &Cluster, release: Release, binds: Vec<Bind>) -> Result<Oracle> {
+    let spec = OracleSpec {
+        name: format!("oracle-{release:?}").replace('_', "-").to_lowercase(),
+        release,
+        interpreter: Some(cluster.interpreter()?),
+        binds,
+        has_shell: true,
+        silence_max_s: Some(SILENCE_MAX_S),
+    };
+    Oracle::start(lab, spec)
+}
+
+/// Brings the board's derivations to the oracle: older versions would evaluate a few of them to others.
+fn bring(cases: &Cases, board: &Board, oracle: &Oracle) -> Result<()> {
+    let derivations: Vec<String> = cases.values().map(|case| case.derivation.clone()).collect();
+    let store = tests::NixStore { user: User::Root, ..board.store() };
+    store.export_derivations(&derivations, TRAVEL)?;
+    let copied = std::process::Command::new("cp")
+        .arg("-rT")
+        .args([board.host.outside(TRAVEL), oracle.host().outside(TRAVEL)])
+        .status()?;
+    anyhow::ensure!(copied.success(), "copy derivations to the oracle: {copied}");
+    oracle.store().import_derivations(&derivations, TRAVEL)
+}
+
+fn settle_all(
+    cluster: &Cluster,
+    board: &Board,
+    cases: &Cases,
+    verdicts: &BTreeMap<String, Verdict>,
+) -> Result<BTreeMap<String, Settled>> {
+    let started = Instant::now();
+    let builds = |case: &cases::Case| matches!(verdicts.get(&case.derivation), Some(Verdict::Built(_)));
+    let settled = settle::settle(&cluster.client(board), board, cases, builds)?;
+    println!("the cluster took {:.0} s", started.elapsed().as_secs_f64());
+    Ok(settled)
+}
+
+/// Both sides of a comparison.
+struct Compared<'a> {
+    found: &'a Found,
+    verdicts: &'a BTreeMap<String, Verdict>,
+    settled: &'a BTreeMap<String, Settled>,
+}
+
+impl Compared<'_> {
+    fn judge(&self, oracle: &Oracle, board: &Board, release: Release) -> Result<()> {
+        let words = if release == Release::default() { Words::All } else { Words::Class };
+        let mut facts = Facts::default();
+        let mut all = Vec::new();
+        for (name, case) in &self.found.cases {
+            let expected =
+                self.verdicts.get(&case.derivation).with_context(|| format!("no verdict on {name}"))?;
+            match expected {
+                Verdict::Built(_) => {}
+                Verdict::Failed { .. } => drop(facts.failing.insert(name.clone())),
+                Verdict::Hangs => drop(facts.hanging.insert(name.clone())),
+            }
+            let mut new = differences(name, expected, &self.settled[name], words);
+            let in_contents = new.iter().any(|one| one.fact == compare::NAR_HASH);
+            if in_contents && !oracle.repeats(&case.derivation)? {
+                facts.changing.insert(name.clone());
+                continue;
+            }
+            new.iter_mut().for_each(|one| show_contents(one, oracle, board));
+            all.extend(new);
         }
+        let is_case = |name: &str| self.found.cases.contains_key(name);
+        let exceptions = Exceptions::for_version(oracle.version(), is_case)?;
+        let report = Report {
+            version: oracle.version(),
+            found: self.found,
+            facts: &facts,
+            differences: &all,
+            exceptions: &exceptions,
+        };
+        println!("{report}");
+        exceptions.check(&all)
+    }
+}
+
+/// Adds what only one has to a difference in contents.
+fn show_contents(difference: &mut Difference, oracle: &Oracle, board: &Board) {
+    if difference.fact == compare::NAR_HASH {
+        let path = difference.expected.split(' ').next().unwrap_or_default().to_owned();
+        let (real, ours) = contents::differing(&oracle.host().outside(&path), &board.host.outside(&path));
+        difference.expected.push_str(&format!("\n{real}"));
+        difference.found.push_str(&format!("\n{ours}"));
     }
 }

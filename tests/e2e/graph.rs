@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::{ClusterSpec, Host, Lab, Oracle, User, Verdict, run};
+use tests::{ClusterSpec, Host, Lab, Oracle, OracleSpec, User, Verdict, run};
 
 use crate::scene::{DEMO, PLAN_LIMIT, Scene, binds};
 
@@ -74,7 +74,15 @@ fn same_as_real_nix(lab: &Lab, scene: &Scene, attribute: &str, limit: Duration) 
     let ours = store.path_infos(&paths)?;
 
     let interpreter = scene.cluster.interpreter()?;
-    let oracle = Oracle::start(lab, "oracle", Some(&interpreter), binds(lab)?)?;
+    let oracle = Oracle::start(
+        lab,
+        OracleSpec {
+            name: "oracle".into(),
+            interpreter: Some(interpreter),
+            binds: binds(lab)?,
+            ..OracleSpec::default()
+        },
+    )?;
     ensure!(
         oracle.store().instantiate(DEMO, &[attribute], &[])? == root,
         "real Nix instantiates another graph"

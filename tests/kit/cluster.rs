@@ -20,6 +20,8 @@ const CONTROL_PORT: u16 = 7420;
 const DATA_PORT: u16 = 7421;
 const CONFIGURATION: &str = "/etc/elsewhere/config.toml";
 const SIGNING_KEY: &str = "/etc/elsewhere/nix.key";
+/// Where executors and oracles have the shell that their builds may see.
+pub const SANDBOX_SHELL: &str = "/opt/busybox";
 const QEMU: &str = "/opt/qemu-aarch64";
 /// How long a program may take until it listens; an executor proves its platforms before.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -48,13 +50,15 @@ pub struct ExecutorSpec {
     pub cross: bool,
     /// Offers emulated aarch64 derivations.
     pub emulated: bool,
+    /// Builds see [`SANDBOX_SHELL`] as /bin/sh.
+    pub has_shell: bool,
 }
 
 impl ExecutorSpec {
     /// An executor that offers everything, with one slot.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), slots: 1, native: true, cross: true, emulated: true }
+        Self { name: name.into(), slots: 1, native: true, cross: true, emulated: true, has_shell: false }
     }
 }
 
@@ -135,14 +139,16 @@ impl Cluster {
         self.certificates.install(&host, &spec.name, SERVICE_USER)?;
         let configuration = format!(
             "coordinator = \"{}\"\ndata_listen = \"0.0.0.0:{DATA_PORT}\"\ndata_advertise = \"{}:{DATA_PORT}\"\nslots = {}\n{}\
-             [platforms]\nnative = {}\ncross = {}\nemulated = {}\n[emulation.aarch64-linux]\nqemu = \"{QEMU}\"\n",
+             [platforms]\nnative = {}\ncross = {}\nemulated = {}\n[emulation.aarch64-linux]\nqemu = \"{QEMU}\"\n\
+             [sandbox]\npaths = [{}]\n",
             self.address(),
             host.address(),
             spec.slots,
             Certificates::tls_table(),
             spec.native,
             spec.cross,
-            spec.emulated
+            spec.emulated,
+            if spec.has_shell { format!("\"/bin/sh={SANDBOX_SHELL}\"") } else { String::new() }
         );
         host.write(CONFIGURATION, configuration, 0o644, SERVICE_USER)?;
         let process = service(&host, &self.programs, "elsewhere-executor", self.collector.as_deref())?;
@@ -243,7 +249,9 @@ impl Cluster {
 
 fn service_host(lab: &Lab, programs: &Programs, name: &str) -> Result<Host> {
     let qemu = lab.cache().product("qemu/qemu-aarch64")?;
-    let binds = vec![programs.bind(), Bind { source: qemu, target: QEMU.into(), writable: false }];
+    let bind = |source, target: &str| Bind { source, target: target.into(), writable: false };
+    let shell = lab.cache().product("busybox-amd64")?;
+    let binds = vec![programs.bind(), bind(qemu, QEMU), bind(shell, SANDBOX_SHELL)];
     let root = lab.cache().product("roots/bookworm-executor")?;
     let host = lab.host(HostSpec { name: name.into(), root, binds, ..HostSpec::default() })?;
     host.own("/var/lib/elsewhere", SERVICE_USER)?;

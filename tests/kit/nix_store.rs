@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 
 use crate::host::{Host, User};
 use crate::process::Finished;
@@ -17,24 +16,14 @@ const PATHS_PER_COMMAND: usize = 400;
 /// What Nix registered for a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathInfo {
-    /// `sha256:` and base 32, or an SRI string: as this Nix writes it; equal between hosts with the same Nix.
+    /// SHA-256 of the NAR in base 16.
     pub nar_hash: String,
     /// Bytes.
     pub nar_size: u64,
+    /// Full path of the `.drv` that it was built from; empty for what nobody built.
+    pub deriver: String,
     /// Full paths, sorted.
     pub references: Vec<String>,
-    /// Names of the keys that signed it.
-    pub signed_by: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Described {
-    nar_hash: String,
-    nar_size: u64,
-    references: Vec<String>,
-    #[serde(default)]
-    signatures: Vec<String>,
 }
 
 /// Nix of a host, as one user.
@@ -102,14 +91,40 @@ impl NixStore<'_> {
             if valid.is_empty() {
                 continue;
             }
-            let mut argv = vec!["nix", "--extra-experimental-features", "nix-command", "path-info", "--json"];
+            // The one form that every version of Nix writes alike.
+            let mut argv = vec!["nix-store", "--dump-db"];
             argv.extend(valid.iter().map(String::as_str));
             let said = self.nix(EVALUATION_LIMIT, &argv)?.success()?;
-            let described: BTreeMap<String, Described> =
-                serde_json::from_str(&said).context("read what nix path-info says")?;
-            infos.extend(described.into_iter().map(|(path, info)| (full(&path), info.into())));
+            registrations(&said, &mut infos).context("read what nix-store --dump-db says")?;
         }
         Ok(infos)
+    }
+
+    /// Writes derivations, and all they are made from, into a directory of this host, for [`NixStore::import_derivations`].
+    ///
+    /// # Errors
+    /// One is not valid.
+    pub fn export_derivations(&self, derivations: &[String], directory: &str) -> Result<()> {
+        self.copy_derivations("--to", derivations, directory)
+    }
+
+    /// Reads derivations from a directory that another host's Nix wrote; content addresses come with them.
+    ///
+    /// # Errors
+    /// It is not there whole.
+    pub fn import_derivations(&self, derivations: &[String], directory: &str) -> Result<()> {
+        self.copy_derivations("--from", derivations, directory)
+    }
+
+    fn copy_derivations(&self, way: &str, derivations: &[String], directory: &str) -> Result<()> {
+        let store = format!("file://{directory}?compression=none");
+        for chunk in derivations.chunks(PATHS_PER_COMMAND) {
+            let mut argv = vec!["nix", "--extra-experimental-features", "nix-command", "copy"];
+            argv.extend(["--derivation", "--no-check-sigs", way, &store]);
+            argv.extend(chunk.iter().map(String::as_str));
+            self.nix(EVALUATION_LIMIT, &argv)?.success()?;
+        }
+        Ok(())
     }
 
     /// Which of these paths are valid.
@@ -177,17 +192,19 @@ impl NixStore<'_> {
     }
 }
 
-impl From<Described> for PathInfo {
-    fn from(info: Described) -> Self {
-        let mut references: Vec<String> = info.references.iter().map(|path| full(path)).collect();
+/// Reads paths as `nix-store --register-validity --hash-given` does: path, hash, size, deriver, count and list of references.
+fn registrations(text: &str, infos: &mut BTreeMap<String, PathInfo>) -> Result<()> {
+    let mut lines = text.lines();
+    while let Some(path) = lines.next() {
+        let mut field = || lines.next().with_context(|| format!("{path}: its description is cut off"));
+        let nar_hash = field()?.to_owned();
+        let nar_size = field()?.parse().with_context(|| format!("size of {path}"))?;
+        let deriver = field()?.to_owned();
+        let count: usize = field()?.parse().with_context(|| format!("count of references of {path}"))?;
+        let mut references =
+            (0..count).map(|_| field().map(str::to_owned)).collect::<Result<Vec<String>>>()?;
         references.sort();
-        let key = |signature: &String| signature.split(':').next().unwrap_or_default().to_owned();
-        let signed_by = info.signatures.iter().map(key).collect();
-        Self { nar_hash: info.nar_hash, nar_size: info.nar_size, references, signed_by }
+        infos.insert(path.to_owned(), PathInfo { nar_hash, nar_size, deriver, references });
     }
-}
-
-/// Some versions name paths without the store directory in JSON.
-fn full(path: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { format!("/nix/store/{path}") }
+    Ok(())
 }

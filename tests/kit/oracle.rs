@@ -1,11 +1,12 @@
 //! The oracle: real Nix with its sandbox, in a host with an empty store, emulating with the interpreter that executors use.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cluster::SANDBOX_SHELL;
 use crate::host::{Bind, Host, HostSpec, User};
 use crate::lab::Lab;
 use crate::nix_store::{NixStore, PathInfo};
@@ -18,11 +19,65 @@ const MAGIC: &str = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0
 const MASK: &str = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
 
 const CONFIGURATION: &str = "build-users-group = nixbld\nsandbox = true\nsubstituters =\nrequire-sigs = false\n\
-     max-jobs = 2\nextra-platforms = aarch64-linux\nlog-lines = 25\nsystem-features = nixos-test benchmark big-parallel\n\
-     sandbox-paths =\n";
+     max-jobs = 2\nextra-platforms = i686-linux aarch64-linux\nlog-lines = 25\nsystem-features = nixos-test benchmark big-parallel\n";
+/// The exit code of a command in which a build ran out of time.
+const TIMED_OUT: i32 = 101;
 
 /// What precedes the derivation in errors that end a whole command of many derivations.
 const ABORTING: &[&str] = &["while parsing derivation '", "\nerror: derivation '"];
+
+/// A release of real Nix, in the Debian that carries it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// 2.8, of Debian 12.
+    Nix2_8,
+    /// 2.26, of Debian 13.
+    Nix2_26,
+    /// 2.34, of Debian sid: the one whose behaviour is ours.
+    #[default]
+    Nix2_34,
+}
+
+impl Release {
+    /// From `2.8`, `2.26` or `2.34`.
+    ///
+    /// # Errors
+    /// Any other text.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "2.8" => Ok(Self::Nix2_8),
+            "2.26" => Ok(Self::Nix2_26),
+            "2.34" => Ok(Self::Nix2_34),
+            other => bail!("real Nix {other} is not prepared: name 2.8, 2.26 or 2.34"),
+        }
+    }
+
+    /// The root of set-up that has it.
+    fn root(self) -> &'static str {
+        match self {
+            Self::Nix2_8 => "roots/bookworm-nix",
+            Self::Nix2_26 => "roots/trixie-nix",
+            Self::Nix2_34 => "roots/sid",
+        }
+    }
+}
+
+/// What an oracle is made of.
+#[derive(Clone, Debug, Default)]
+pub struct OracleSpec {
+    /// Host name.
+    pub name: String,
+    /// Which real Nix.
+    pub release: Release,
+    /// The executors' own emulator file; without it nothing is emulated.
+    pub interpreter: Option<PathBuf>,
+    /// What else it sees of the machine.
+    pub binds: Vec<Bind>,
+    /// Builds see [`SANDBOX_SHELL`] as /bin/sh.
+    pub has_shell: bool,
+    /// Seconds of silence after which a build is taken to hang for ever; none wait for ever.
+    pub silence_max_s: Option<u32>,
+}
 
 /// Real Nix, and what it builds.
 #[derive(Debug)]
@@ -44,21 +99,32 @@ pub enum Verdict {
         /// All that it wrote on standard error.
         text: String,
     },
+    /// It hangs for ever: killed after the silence of [`OracleSpec`].
+    Hangs,
 }
 
 impl Oracle {
-    /// Starts real Nix from set-up's root `sid`. `interpreter` is the executors' own emulator file.
+    /// Starts real Nix from its root of set-up.
     ///
     /// # Errors
     /// Set-up was not run, or this kernel has no binfmt_misc in user namespaces (Linux 6.7 has).
-    pub fn start(lab: &Lab, name: &str, interpreter: Option<&Path>, binds: Vec<Bind>) -> Result<Self> {
-        let root = lab.cache().product("roots/sid")?;
+    pub fn start(lab: &Lab, spec: OracleSpec) -> Result<Self> {
+        let OracleSpec { name, release, interpreter, mut binds, has_shell, silence_max_s } = spec;
+        let root = lab.cache().product(release.root()).with_context(|| {
+            format!("{release:?}: `cargo xtask conformance --nix VERSION` or `test --long` makes its root")
+        })?;
+        let shell = lab.cache().product("busybox-amd64")?;
+        binds.push(Bind { source: shell, target: SANDBOX_SHELL.into(), writable: false });
         let rules =
             interpreter.map(|file| format!(":elsewhere-oracle:M::{MAGIC}:{MASK}:{}:POF", file.display()));
-        let spec = HostSpec { name: name.into(), root, binds, binfmt_rules: rules.into_iter().collect() };
+        let spec = HostSpec { name, root, binds, binfmt_rules: rules.into_iter().collect() };
         let host = lab.host(spec).context("start the oracle (emulation needs Linux 6.7 or later)")?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        host.write("/etc/nix/nix.conf", format!("{CONFIGURATION}cores = {cores}\n"), 0o644, User::Root)?;
+        let silence = silence_max_s.unwrap_or_default();
+        let shell = if has_shell { format!("/bin/sh={SANDBOX_SHELL}") } else { String::new() };
+        let configuration =
+            format!("{CONFIGURATION}cores = {cores}\nmax-silent-time = {silence}\nsandbox-paths = {shell}\n");
+        host.write("/etc/nix/nix.conf", configuration, 0o644, User::Root)?;
         let mut oracle = Self { host, version: String::new(), log: lab.logs() };
         oracle.version = oracle.store().version()?;
         Ok(oracle)
@@ -147,7 +213,19 @@ impl Oracle {
     fn failure(&self, derivation: &str) -> Result<Option<Verdict>> {
         let finished = self.store().realise(BUILD_LIMIT, &[derivation.to_owned()])?;
         let exit_code = finished.status.code().context("nix-store was killed")?;
+        if exit_code == TIMED_OUT {
+            return Ok(Some(Verdict::Hangs));
+        }
         Ok((exit_code != 0).then_some(Verdict::Failed { exit_code, text: finished.stderr }))
+    }
+
+    /// Whether a derivation that was built gives the same bits again.
+    ///
+    /// # Errors
+    /// Nix itself does not work.
+    pub fn repeats(&self, derivation: &str) -> Result<bool> {
+        let argv = ["nix-store", "--realise", "--check", derivation];
+        Ok(self.store().nix(BUILD_LIMIT, &argv)?.status.success())
     }
 }
 

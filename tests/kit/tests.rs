@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::{BOARD_USER, Bind, Board, BoardSpec, HostSpec, Jaeger, Lab, Oracle, User, run, wait_until};
+use tests::{
+    BOARD_USER, Bind, Board, BoardSpec, HostSpec, Jaeger, Lab, Oracle, OracleSpec, User, run, wait_until,
+};
 
 fn host(lab: &Lab, name: &str) -> Result<tests::Host> {
     let root = lab.cache().product("roots/bookworm-executor")?;
@@ -103,7 +105,10 @@ fn the_oracle_is_real_nix_that_emulates() {
         let graphs = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
         let sources = lab.cache().product("sources")?;
         let binds = vec![bind(graphs, "/graphs"), bind(sources, "/var/cache/elsewhere/sources")];
-        let oracle = Oracle::start(lab, "oracle", Some(&qemu), binds)?;
+        let oracle = Oracle::start(
+            lab,
+            OracleSpec { name: "oracle".into(), interpreter: Some(qemu), binds, ..OracleSpec::default() },
+        )?;
         let made = oracle.store().instantiate("/graphs/graphs.nix", &["ordinary", "failing"], &[])?;
         let build =
             |one: &String| oracle.store().realise(Duration::from_secs(120), std::slice::from_ref(one));

@@ -6,6 +6,7 @@ mod cache;
 mod certs;
 mod ci;
 mod command;
+mod conformance;
 mod demo;
 mod dist;
 mod setup;
@@ -38,6 +39,8 @@ enum Task {
     Tidy,
     /// Prove every promise (docs/promises.md): unit, conformance and end-to-end tests, at most 25 minutes
     Test(test::Request),
+    /// Compare what the cluster builds with what real Nix builds: the own table of derivations, or any Nix file
+    Conformance(conformance::Request),
     /// Repeat the tests of whole clusters for an hour, or as long as you say
     Soak(soak::Request),
     /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
@@ -65,6 +68,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Certs(request) => certs::run(&request),
         Task::Tidy => tidy::run(),
         Task::Test(request) => test::run(&request),
+        Task::Conformance(request) => conformance::run(&request),
         Task::Soak(request) => soak::run(&request),
         Task::Ci => ci::check(),
         Task::Bench => bench::run(),

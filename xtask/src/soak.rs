@@ -20,6 +20,7 @@ pub struct Request {
 /// Rounds until the time is up; goes on after a failure, and fails at the end if there was one.
 pub fn run(request: &Request) -> Result<()> {
     setup::run()?;
+    setup::old_nix(&setup::NixVersion::ALL)?;
     let started = Instant::now();
     let limit = Duration::from_secs(request.minutes * 60);
     let round = test::Request { long: true, filter: request.filter.clone() };

@@ -38,6 +38,9 @@ struct Step {
 /// Sets up, builds, runs everything even when something fails, and fails at the end.
 pub fn run(request: &Request) -> Result<()> {
     setup::run()?;
+    if request.long {
+        setup::old_nix(&setup::NixVersion::ALL)?;
+    }
     let mut steps =
         vec![step("compile", &["build", "--all-targets"], &Request { filter: None, long: request.long })?];
     if steps.iter().all(|step| step.succeeded) {

@@ -59,27 +59,39 @@ fn features(configured: &[String]) -> Vec<Arc<str>> {
 
 async fn own_system(config: &Config, test: &Result<SelfTest, String>, proven: &mut Proven) {
     let Some(architecture) = Architecture::own() else { return };
-    let system = System(architecture.system().into());
-    let result = match test {
-        Ok(test) => test.run(architecture, &[]).await.map(drop),
-        Err(reason) => Err(reason.clone()),
-    };
     let (kernel, fixed) = (kernel_release(), &proven.fixed_outputs.detail);
     let capability = &mut proven.capability;
-    let platforms = [
-        (
-            config.platforms.native,
-            Platform::Native(system.clone()),
-            format!("directly on Linux {kernel}; {fixed}"),
-        ),
-        (
-            config.platforms.cross,
-            Platform::Cross { build: system.clone() },
-            format!("on {system}, Linux {kernel}; {fixed}"),
-        ),
-    ];
+    let system = |architecture: Architecture| System(architecture.system().into());
+    let own = system(architecture);
+    let directly = |architecture| {
+        let platform = Platform::Native(system(architecture));
+        (config.platforms.native, platform, format!("directly on Linux {kernel}; {fixed}"))
+    };
+    let cross = Platform::Cross { build: own.clone() };
+    let cross = (config.platforms.cross, cross, format!("on {own}, Linux {kernel}; {fixed}"));
+    offer(capability, &prove_own(test, architecture).await, [directly(architecture), cross]);
+    for second in Architecture::ALL.into_iter().filter(|other| *other != architecture) {
+        if second.is_of_own_processor() {
+            offer(capability, &prove_own(test, second).await, [directly(second)]);
+        }
+    }
+}
+
+async fn prove_own(test: &Result<SelfTest, String>, architecture: Architecture) -> Result<(), String> {
+    match test {
+        Ok(test) => test.run(architecture, &[]).await.map(drop),
+        Err(reason) => Err(reason.clone()),
+    }
+}
+
+/// Platforms that one self-test decides about: whether it is wanted, which, how.
+fn offer(
+    capability: &mut Capability,
+    result: &Result<(), String>,
+    platforms: impl IntoIterator<Item = (bool, Platform, String)>,
+) {
     for (wanted, platform, detail) in platforms {
-        match &result {
+        match result {
             _ if !wanted => {
                 let reason = "switched off in the configuration".to_owned();
                 capability.withheld.push(Withheld { platform, reason });
@@ -119,7 +131,7 @@ async fn prove_emulated(
         .into_iter()
         .find(|architecture| architecture.system() == system)
         .ok_or_else(|| format!("no self-test program for {system} exists"))?;
-    if Architecture::own() == Some(architecture) {
+    if architecture.is_of_own_processor() {
         return Err("this machine runs it natively".into());
     }
     let emulator = qemu::prepare(system, emulation, &config.state_dir).await?;

@@ -8,18 +8,21 @@
 pub enum Architecture {
     /// 64-bit x86.
     X86_64,
+    /// 32-bit x86, which 64-bit kernels may run too.
+    I686,
     /// 64-bit ARM.
     Aarch64,
 }
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::X86_64, Self::Aarch64];
+    pub const ALL: [Self; 3] = [Self::X86_64, Self::I686, Self::Aarch64];
 
     /// The Nix system of Linux on it.
     pub fn system(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-linux",
+            Self::I686 => "i686-linux",
             Self::Aarch64 => "aarch64-linux",
         }
     }
@@ -33,9 +36,16 @@ impl Architecture {
         }
     }
 
+    /// Whether the processor that this program was compiled for runs its programs, if the kernel does.
+    pub fn is_of_own_processor(self) -> bool {
+        let own = Self::own();
+        own == Some(self) || self == Self::I686 && own == Some(Self::X86_64)
+    }
+
     fn machine(self) -> u16 {
         match self {
             Self::X86_64 => 62,
+            Self::I686 => 3,
             Self::Aarch64 => 183,
         }
     }
@@ -50,6 +60,7 @@ const HEADERS_BYTES: u64 = 64 + 56;
 pub fn program(architecture: Architecture) -> Vec<u8> {
     let code = match architecture {
         Architecture::X86_64 => CODE_X86_64,
+        Architecture::I686 => return program_of_32_bits(architecture.machine(), CODE_I686),
         Architecture::Aarch64 => CODE_AARCH64,
     };
     let size = HEADERS_BYTES + u64::try_from(code.len()).unwrap_or(0);
@@ -71,6 +82,29 @@ pub fn program(architecture: Architecture) -> Vec<u8> {
     }
     for word in [0, ADDRESS, ADDRESS, size, size, 0x1_0000] {
         file.extend(u64::to_le_bytes(word)); // offset, addresses, sizes, alignment (of 64 KiB pages too)
+    }
+    file.extend(code);
+    file
+}
+
+/// The same with the headers of 32 bits.
+fn program_of_32_bits(machine: u16, code: &[u8]) -> Vec<u8> {
+    const ADDRESS: u32 = 0x40_0000;
+    const HEADERS_BYTES: u32 = 52 + 32;
+    let size = HEADERS_BYTES + u32::try_from(code.len()).unwrap_or(0);
+    let mut file = Vec::new();
+    file.extend(b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0"); // 32-bit, little endian, System V
+    for half in [2, machine] {
+        file.extend(half.to_le_bytes()); // executable, machine
+    }
+    for word in [1, ADDRESS + HEADERS_BYTES, 52, 0, 0] {
+        file.extend(u32::to_le_bytes(word)); // version, entry, program headers, no section headers, flags
+    }
+    for half in [52u16, 32, 1, 0, 0, 0] {
+        file.extend(half.to_le_bytes()); // sizes and counts of the headers
+    }
+    for word in [1, 0, ADDRESS, ADDRESS, size, size, 5, 0x1000] {
+        file.extend(u32::to_le_bytes(word)); // to load: offset, addresses, sizes, readable and executable, alignment
     }
     file.extend(code);
     file
@@ -115,6 +149,45 @@ const CODE_X86_64: &[u8] = &[
     0xbf, 0x01, 0x00, 0x00, 0x00,                    // mov edi,0x1
     0xb8, 0x3c, 0x00, 0x00, 0x00,                    // mov eax,0x3c
     0x0f, 0x05,                                      // syscall
+];
+
+/// The same in 32 bits; the value is 4 bytes, and 4 of zero follow it.
+#[rustfmt::skip]
+const CODE_I686: &[u8] = &[
+    0x8b, 0x5c, 0x24, 0x08,                          // mov ebx,DWORD PTR [esp+0x8]
+    0x8d, 0x74, 0x24, 0x04,                          // lea esi,[esp+0x4]
+    0xad,                                            // lods eax,DWORD PTR ds:[esi]
+    0x85, 0xc0,                                      // test eax,eax
+    0x75, 0xfb,                                      // jne 08
+    0xad,                                            // lods eax,DWORD PTR ds:[esi]
+    0x85, 0xc0,                                      // test eax,eax
+    0x75, 0xfb,                                      // jne 0d
+    0x8b, 0x06,                                      // mov eax,DWORD PTR [esi]
+    0x83, 0xc6, 0x08,                                // add esi,0x8
+    0x85, 0xc0,                                      // test eax,eax
+    0x74, 0x38,                                      // je 53
+    0x83, 0xf8, 0x10,                                // cmp eax,0x10
+    0x75, 0xf2,                                      // jne 12
+    0x6a, 0x00,                                      // push 0x0
+    0xff, 0x76, 0xfc,                                // push DWORD PTR [esi-0x4]
+    0xb9, 0x41, 0x02, 0x00, 0x00,                    // mov ecx,0x241
+    0xba, 0xa4, 0x01, 0x00, 0x00,                    // mov edx,0x1a4
+    0xb8, 0x05, 0x00, 0x00, 0x00,                    // mov eax,0x5
+    0xcd, 0x80,                                      // int 0x80
+    0x85, 0xc0,                                      // test eax,eax
+    0x78, 0x19,                                      // js 53
+    0x89, 0xc3,                                      // mov ebx,eax
+    0x89, 0xe1,                                      // mov ecx,esp
+    0xba, 0x08, 0x00, 0x00, 0x00,                    // mov edx,0x8
+    0xb8, 0x04, 0x00, 0x00, 0x00,                    // mov eax,0x4
+    0xcd, 0x80,                                      // int 0x80
+    0x83, 0xf8, 0x08,                                // cmp eax,0x8
+    0x75, 0x04,                                      // jne 53
+    0x31, 0xdb,                                      // xor ebx,ebx
+    0xeb, 0x05,                                      // jmp 58
+    0xbb, 0x01, 0x00, 0x00, 0x00,                    // mov ebx,0x1
+    0xb8, 0x01, 0x00, 0x00, 0x00,                    // mov eax,0x1
+    0xcd, 0x80,                                      // int 0x80
 ];
 
 /// The same for aarch64, with `openat`.
@@ -183,6 +256,9 @@ mod tests {
     fn the_own_program_runs() {
         let own = Architecture::own().expect("the tests run on a known architecture");
         assert_ne!(hwcap(own, &[]), 0);
+        if own == Architecture::X86_64 && std::fs::exists("/proc/sys/abi/vsyscall32").unwrap() {
+            assert_ne!(hwcap(Architecture::I686, &[]), 0);
+        }
     }
 
     #[test]

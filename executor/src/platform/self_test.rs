@@ -106,7 +106,7 @@ impl SelfTest {
             network,
             system: architecture.system(),
             host_ids: self.ids,
-            is_emulated: Architecture::own() != Some(architecture),
+            is_emulated: !architecture.is_of_own_processor(),
             interpreters: rules.to_vec(),
             sandbox_paths: &[],
             dev_shm_size: "50%",

@@ -15,11 +15,13 @@ let
     ];
   # Process 1 that dies of a fault of its own under qemu hangs for ever, in real Nix too: natively only.
   # /proc/1/cmdline names the emulator's path, which is the emulating host's own business.
-  nativeOnly = [ "processOneCommandLine" "abortsItself" "faultsItself" ];
+  # A 32-bit system is one of x86.
+  nativeOnly = [ "processOneCommandLine" "abortsItself" "faultsItself" "machineOf32Bits" ];
   # Other names, or the fixed outputs of both kinds were the same paths.
   describe = kind: name: make:
     let made = make "${name}-${kind}";
     in {
+      rules = made.rules or [ ];
       derivation = builtins.unsafeDiscardStringContext made.drvPath;
       outputs = builtins.listToAttrs (map
         (output: { name = output; value = builtins.unsafeDiscardStringContext made.${output}.outPath; })

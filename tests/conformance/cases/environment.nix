@@ -1,7 +1,7 @@
 # Environment, arguments, files passed beside them.
 l: with l; {
-  environmentOrder = facts "environ" { zebra = "1"; Zebra = "2"; _ = "3"; apple = "4"; };
-  environmentValues = facts "environ" {
+  environmentOrder = covers "B1.environment-order B2.attributes" facts "environ" { zebra = "1"; Zebra = "2"; _ = "3"; apple = "4"; };
+  environmentValues = covers "B2.attributes B2.defaults" facts "environ" {
     list = [ 1 "two" true ];
     yes = true;
     no = false;
@@ -13,7 +13,7 @@ l: with l; {
     unicode = "grüße ☃ 😀";
     path = greeting;
   };
-  environmentOverrides = facts "environ" {
+  environmentOverrides = covers "B2.defaults B2.fixed-by-nix B2.last B2.output-checked" facts "environ" {
     HOME = "/elsewhere";
     PATH = "/somewhere";
     NIX_STORE = "none";
@@ -28,23 +28,23 @@ l: with l; {
     NIX_LOG_FD = "7";
     NIX_OUTPUT_CHECKED = "1";
   };
-  environmentNames = facts "environ" { "with space" = "1"; "a.b" = "2"; "a-b" = "3"; "9x" = "4"; "ä" = "5"; "" = "6"; "x=y" = "7"; };
-  environmentLong = shell "echo \${#long} > $out; env | wc -c >> $out" { long = builtins.concatStringsSep "" (builtins.genList (n: "0123456789") 12000); };
-  environmentReplaced = facts "environ" { __ignoreNulls = true; gone = null; kept = "x"; };
-  environmentShell = shell "env | sort > $out; echo ~ >> $out; pwd >> $out" { };
-  cores = shell "echo $NIX_BUILD_CORES > $out" { };
+  environmentNames = covers "B1.environment-order B2.attributes" facts "environ" { "with space" = "1"; "a.b" = "2"; "a-b" = "3"; "9x" = "4"; "ä" = "5"; "" = "6"; "x=y" = "7"; };
+  environmentLong = covers "B2.attributes" shell "echo \${#long} > $out; env | wc -c >> $out" { long = builtins.concatStringsSep "" (builtins.genList (n: "0123456789") 12000); };
+  environmentReplaced = covers "B2.attributes" facts "environ" { __ignoreNulls = true; gone = null; kept = "x"; };
+  environmentShell = covers "B1.directory B2.defaults" shell "env | sort > $out; echo ~ >> $out; pwd >> $out" { };
+  cores = covers "B2.cores" shell "echo $NIX_BUILD_CORES > $out" { };
 
-  arguments = shell "" {
+  arguments = covers "B1.arguments B1.argument-placeholders" shell "" {
     args = [ "-c" "for a; do echo \"[$a]\"; done > $out; echo $0 >> $out" "zero" "" "a b" "new\nline" "ä☃" "*" "-x" (builtins.placeholder "out") ];
   };
-  argumentsNone = name: derivation {
+  argumentsNone = named "B1.arguments B1.builder" (name: derivation {
     inherit name system;
     builder = shell "printf '#!${busybox}/bin/sh\\necho $# $0 > $out\\n' > $out; chmod 755 $out" { } "builder-script";
-  };
-  argumentZero = shell "tr '\\0' '\\n' < /proc/self/cmdline > $out; echo $0 >> $out" { };
-  processOneCommandLine = shell "tr '\\0' '\\n' < /proc/1/cmdline > $out" { };
+  });
+  argumentZero = covers "B1.argument-zero" shell "tr '\\0' '\\n' < /proc/self/cmdline > $out; echo $0 >> $out" { };
+  processOneCommandLine = covers "B1.argument-zero C1.process-one" shell "tr '\\0' '\\n' < /proc/1/cmdline > $out" { };
 
-  placeholders = shell "{ echo $own; echo $other; env | grep ^name_ | sort; echo $listed; } > $out; echo > $lib" {
+  placeholders = covers "B1.environment-placeholders" shell "{ echo $own; echo $other; env | grep ^name_ | sort; echo $listed; } > $out; echo > $lib" {
     outputs = [ "out" "lib" ];
     own = "${builtins.placeholder "out"}/share";
     other = builtins.placeholder "lib";
@@ -52,10 +52,10 @@ l: with l; {
     "name_${builtins.placeholder "out"}" = "in a name";
   };
 
-  passAsFile = shell ''
+  passAsFile = covers "B2.pass-as-file B2.pass-as-file-placeholders C2.build" shell ''
     { ls -ln /build | awk '{ print $1, $2, $3, $4, $5, $NF }'; env | sort; for f in /build/.attr-*; do echo "== $f"; cat $f; echo; done; } > $out
   '' { text = "a text\nof two lines"; empty = ""; hole = builtins.placeholder "out"; passAsFile = [ "text" "empty" "hole" "absent" "name" ]; };
-  passAsFileBig = shell "wc -c < $bigPath > $out; md5sum < $bigPath >> $out" {
+  passAsFileBig = covers "B2.pass-as-file" shell "wc -c < $bigPath > $out; md5sum < $bigPath >> $out" {
     big = builtins.concatStringsSep "" (builtins.genList (n: "line ${toString n}\n") 20000);
     passAsFile = "big";
   };

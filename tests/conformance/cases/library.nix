@@ -24,6 +24,11 @@ rec {
     echo alone > $lib/file
   '' { outputs = [ "out" "lib" ]; } "pair";
 
+  # Which rules (../rules.toml) a case is about, before the function that makes it: one of two arguments, of one, or none.
+  covers = rules: make: first: second: named rules (make first second);
+  coversOne = rules: make: first: named rules (make first);
+  named = rules: make: name: make name // { rules = builtins.filter builtins.isString (builtins.split " +" rules); };
+
   # A derivation that runs a shell script; -e, so that what is not expected to fail must not.
   shell = text: extra: name: derivation ({
     inherit name system;

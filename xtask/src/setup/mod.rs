@@ -9,6 +9,7 @@ mod sources;
 use anyhow::Result;
 
 use crate::cache::Cache;
+pub use roots::NixVersion;
 
 /// Does all steps, or finds them done. Needs root, a Debian-like host and its package registries.
 pub fn run() -> Result<()> {
@@ -23,4 +24,11 @@ pub fn run() -> Result<()> {
     sources::fetch(&cache)?;
     roots::make(&cache)?;
     jaeger::finish_build(&cache, jaeger)
+}
+
+/// Roots with other versions of real Nix: the ordinary set-up does without them.
+pub fn old_nix(versions: &[NixVersion]) -> Result<()> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    roots::make_old(&cache, versions)
 }

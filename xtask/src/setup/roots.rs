@@ -33,6 +33,43 @@ const ROOTS: &[Root] = &[
     },
 ];
 
+/// Versions of real Nix beside the one that boards have, each in the Debian that carries it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum NixVersion {
+    /// Debian 12's.
+    #[value(name = "2.8")]
+    Nix2_8,
+    /// Debian 13's.
+    #[value(name = "2.26")]
+    Nix2_26,
+    /// Debian sid's, which every set-up makes.
+    #[value(name = "2.34")]
+    Nix2_34,
+}
+
+impl NixVersion {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nix2_8, Self::Nix2_26, Self::Nix2_34];
+
+    /// As it is written.
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Nix2_8 => "2.8",
+            Self::Nix2_26 => "2.26",
+            Self::Nix2_34 => "2.34",
+        }
+    }
+
+    fn root(self) -> Option<Root> {
+        let (name, suite) = match self {
+            Self::Nix2_8 => ("bookworm-nix", "bookworm"),
+            Self::Nix2_26 => ("trixie-nix", "trixie"),
+            Self::Nix2_34 => return None,
+        };
+        Some(Root { name, suite, packages: "nix-bin,busybox-static,iproute2", nix: true })
+    }
+}
+
 /// The unprivileged user that executors run as, and its subordinate ids.
 const EXECUTOR_PASSWD: &str = "elsewhere:x:990:990:Elsewhere executor:/var/lib/elsewhere:/usr/sbin/nologin\n";
 const EXECUTOR_GROUP: &str = "elsewhere:x:990:\n";
@@ -43,12 +80,18 @@ pub fn make(cache: &Cache) -> Result<()> {
     fs::create_dir_all(cache.path("roots"))?;
     // Tests enter a root as an unprivileged user: every directory above it must be passable.
     fs::set_permissions(cache.path("roots"), fs::Permissions::from_mode(0o755))?;
-    for root in ROOTS {
-        let recipe = format!("{} {} nix={} 1", root.suite, root.packages, root.nix);
-        let product = format!("roots/{}", root.name);
-        cache.step(root.name, &recipe, &[&product], || make_one(cache, root))?;
-    }
-    Ok(())
+    ROOTS.iter().try_for_each(|root| make_step(cache, root))
+}
+
+/// Makes the roots of other versions of Nix that are missing.
+pub fn make_old(cache: &Cache, versions: &[NixVersion]) -> Result<()> {
+    versions.iter().filter_map(|version| version.root()).try_for_each(|root| make_step(cache, &root))
+}
+
+fn make_step(cache: &Cache, root: &Root) -> Result<()> {
+    let recipe = format!("{} {} nix={} 1", root.suite, root.packages, root.nix);
+    let product = format!("roots/{}", root.name);
+    cache.step(root.name, &recipe, &[&product], || make_one(cache, root))
 }
 
 fn make_one(cache: &Cache, root: &Root) -> Result<()> {
