@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::{Cluster, ClusterSpec, Lab, Oracle, Programs, run, wait_until};
+use tests::{Cluster, ClusterSpec, Lab, Oracle, OracleSpec, Programs, run, wait_until};
 
 use crate::scene::{GRAPHS, PLAN_LIMIT, Scene, binds, board, sleeping};
 
@@ -39,7 +39,15 @@ fn nix_builds_in_the_cluster_what_it_would_build_itself() {
             derivations.map(|path| Ok((path.clone(), store.outputs(&path)?))).collect::<Result<_>>()?;
         let paths: Vec<String> = outputs.values().flat_map(BTreeMap::values).cloned().collect();
         let ours = store.path_infos(&paths)?;
-        let oracle = Oracle::start(lab, "oracle", Some(&scene.cluster.interpreter()?), binds(lab)?)?;
+        let oracle = Oracle::start(
+            lab,
+            OracleSpec {
+                name: "oracle".into(),
+                interpreter: Some(scene.cluster.interpreter()?),
+                binds: binds(lab)?,
+                ..OracleSpec::default()
+            },
+        )?;
         oracle.store().instantiate(GRAPHS, &["ordinary"], &[])?;
         for (derivation, verdict) in oracle.build(&outputs)? {
             let tests::Verdict::Built(built) = verdict else { anyhow::bail!("{derivation}: {verdict:?}") };
