@@ -33,7 +33,7 @@ fn every_derivation_of_a_file_is_found() {
             "shapes.several",
             "single.it",
         ];
-        ensure!(names == expected, "found {names:?}");
+        ensure!(names == expected, "found {names:?}; not evaluated: {:?}", found.not_evaluated);
         let missed: Vec<&str> = found.not_evaluated.keys().map(String::as_str).collect();
         ensure!(missed == ["shapes.badName", "shapes.brokenInside"], "not evaluated: {missed:?}");
         let why = &found.not_evaluated["shapes.brokenInside"];

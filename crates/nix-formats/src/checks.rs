@@ -63,6 +63,29 @@ fn plain_checks(derivation: &Derivation) -> Checks {
     }
 }
 
+fn strings(value: &Value) -> Result<Vec<String>, String> {
+    let items = value.as_array().ok_or_else(|| value.not_of_kind("array"))?;
+    let text = |item: &Value| item.as_str().map(str::to_owned).ok_or_else(|| item.not_of_kind("string"));
+    items.iter().map(text).collect()
+}
+
+/// Structured attributes that control a build must be of the kinds that Nix expects. `Err` says which is not.
+pub fn check_kinds(derivation: &Derivation) -> Result<(), String> {
+    let Some(json) = derivation.env("__json") else { return Ok(()) };
+    let attributes = Value::parse(json.as_bytes()).map_err(|error| error.to_string())?;
+    if let Some(features) = attributes.get("requiredSystemFeatures") {
+        strings(features)?;
+    }
+    if let Some(discards) = attributes.get("unsafeDiscardReferences") {
+        for value in discards.as_object().ok_or_else(|| discards.not_of_kind("object"))?.values() {
+            if !matches!(value, Value::Bool(_)) {
+                return Err(value.not_of_kind("boolean"));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn structured_checks(json: &str, output: &str) -> Result<Checks, String> {
     let attributes = Value::parse(json.as_bytes()).map_err(|error| error.to_string())?;
     let Some(all) = attributes.get("outputChecks") else { return Ok(Checks::default()) };
@@ -75,16 +98,13 @@ fn structured_checks(json: &str, output: &str) -> Result<Checks, String> {
         None => Ok(None),
         Some(Value::Integer(value)) => Ok(u64::try_from(*value).ok()),
         Some(Value::Unsigned(value)) => Ok(Some(*value)),
-        Some(_) => Err(format!("attribute '{name}' must be an integer")),
+        Some(other) => {
+            Err(format!("[json.exception.type_error.302] type must be number, but is {}", other.kind()))
+        }
     };
     let list = |name: &str| match checks.get(name) {
         None => Ok(None),
-        Some(value) => {
-            let items =
-                value.as_array().map(|items| items.iter().map(|item| item.as_str().map(str::to_owned)));
-            let strings: Option<Vec<_>> = items.and_then(Iterator::collect);
-            strings.map(Some).ok_or_else(|| format!("attribute '{name}' must be a list of strings"))
-        }
+        Some(value) => strings(value).map(Some),
     };
     Ok(Checks {
         size_max: size("maxSize")?,

@@ -5,8 +5,8 @@ use crate::lease::Lease;
 use crate::store::base_name;
 use model::{Failure, FailureClass, Platform, StorePath};
 use nix_formats::derivation::{self, Derivation, Method, Output};
-use nix_formats::modulo;
 use nix_formats::store_path::{StoreDir, StorePath as BaseName};
+use nix_formats::{checks, modulo};
 use std::collections::BTreeSet;
 
 /// A build that may begin.
@@ -37,6 +37,7 @@ pub fn prepare(lease: &Lease) -> Result<Prepared, Failure> {
         .map_err(|error| rejected(format!("cannot build '{path}': {error}")))?;
     verify_own_path(&store, path, &derivation, &lease.derivation_text)?;
     check_system(path, &derivation, &lease.platform)?;
+    checks::check_kinds(&derivation).map_err(rejected)?;
     let discarded = discarded_references(&derivation);
     let mut outputs = Vec::with_capacity(derivation.outputs.len());
     for (name, output) in &derivation.outputs {
@@ -91,6 +92,11 @@ fn check_system(path: &StorePath, derivation: &Derivation, platform: &Platform) 
             "derivation '{path}' has '__noChroot' set, but that's not allowed when 'sandbox' is 'true'"
         )));
     }
+    if let Some(host_path) = impure_host_dependency(derivation) {
+        return Err(rejected(format!(
+            "derivation '{path}' requested impure path '{host_path}', but it was not in allowed-impure-host-deps"
+        )));
+    }
     let runs = match platform {
         Platform::Builtin => derivation.is_builtin(),
         _ => platform.system() == derivation.system && !derivation.is_builtin(),
@@ -104,6 +110,13 @@ fn check_system(path: &StorePath, derivation: &Derivation, platform: &Platform) 
         "Cannot build '{path}'.\nReason: platform mismatch\nRequired system: '{}'\nCurrent system: '{}'",
         derivation.system, current
     )))
+}
+
+/// A path of the host that the derivation wants to see: of those none is allowed here.
+fn impure_host_dependency(derivation: &Derivation) -> Option<String> {
+    let listed = derivation.env("__impureHostDeps").unwrap_or_default();
+    let named: BTreeSet<&str> = listed.split_ascii_whitespace().collect();
+    named.first().map(|path| (*path).to_owned())
 }
 
 /// Outputs whose references are not looked for: `unsafeDiscardReferences`, in structured attributes only.

@@ -75,6 +75,24 @@ impl Value {
         if let Self::String(text) = self { Some(text) } else { None }
     }
 
+    /// What kind of value this is, in the words of Nix's JSON library.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "boolean",
+            Self::Integer(_) | Self::Unsigned(_) | Self::Double(_) => "number",
+            Self::String(_) => "string",
+            Self::Array(_) => "array",
+            Self::Object(_) => "object",
+        }
+    }
+
+    /// Nix's refusal of a value of the wrong kind.
+    pub fn not_of_kind(&self, expected: &str) -> String {
+        let shown = String::from_utf8_lossy(&self.to_json()).into_owned();
+        format!("Expected JSON value to be of type '{expected}' but it is of type '{}': {shown}", self.kind())
+    }
+
     /// Applies a function to every string in it, keys left alone.
     pub fn map_strings(&mut self, change: &impl Fn(&str) -> String) {
         match self {
