@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 const DEPTH_MAX: usize = crate::tree::DEPTH_MAX + 1;
 /// Largest list of propagated packages, in bytes.
 const PROPAGATED_BYTES_MAX: u64 = 4 << 20;
+/// Links of one environment: two packages whose links lead back to themselves would make them without end.
+const LINKS_MAX: usize = 1_000_000;
 /// Priority of the first package that another one brings along.
 const PROPAGATED_PRIORITY_FIRST: i64 = 1000;
 /// Ends of paths that no environment has.
@@ -46,6 +48,7 @@ pub fn perform(task: &Task, bell: Bell) -> Result<(), Stop> {
         priorities: HashMap::new(),
         done: HashSet::new(),
         postponed: BTreeSet::new(),
+        links: 0,
     };
     for package in packages {
         farm.package(package)?;
@@ -95,6 +98,8 @@ struct Farm<'a> {
     priorities: HashMap<PathBuf, i64>,
     done: HashSet<PathBuf>,
     postponed: BTreeSet<PathBuf>,
+    /// Made so far.
+    links: usize,
 }
 
 /// What is at a place of the environment.
@@ -227,7 +232,12 @@ impl Farm<'_> {
         }
     }
 
-    fn link(&self, target: &Path, place: &Path) -> Result<(), Stop> {
+    fn link(&mut self, target: &Path, place: &Path) -> Result<(), Stop> {
+        self.links += 1;
+        if self.links > LINKS_MAX {
+            let text = format!("'{}' has more than {LINKS_MAX} links", self.shown.display());
+            return Err(Stop::Failed(text));
+        }
         let path = self.root.join(place);
         std::os::unix::fs::symlink(target, &path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Stop::Failed(format!(
@@ -258,6 +268,9 @@ fn conflict(one: &Path, other: &Path) -> String {
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    io::copy(&mut std::fs::File::open(path)?.take(PROPAGATED_BYTES_MAX), &mut text)?;
+    let size = io::copy(&mut std::fs::File::open(path)?.take(PROPAGATED_BYTES_MAX + 1), &mut text)?;
+    if size > PROPAGATED_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {PROPAGATED_BYTES_MAX} bytes")));
+    }
     Ok(text)
 }
