@@ -1,5 +1,6 @@
 //! The wire, `elsewhere.v1`, and the door between it and the words of `model`.
 
+pub mod chunk;
 pub mod convert;
 
 /// Generated messages, clients and servers.

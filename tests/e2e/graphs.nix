@@ -36,7 +36,7 @@ in
   heavy =
     let
       intermediate = number: native "intermediate-${toString number}" "head -c 4000000 /dev/urandom > $out" { };
-      kept = native "kept" "for number in $(seq 375000); do echo \"\${number}1234567\"; done | head -c 3000000 > $out" { };
+      kept = native "kept" "head -c 3000000 /dev/urandom > $out" { };
     in
     native "heavy" "mkdir $out; cat $inputs | wc -c > $out/size; ln -s $kept $out/kept" { inputs = map intermediate (builtins.genList (n: n) 20); inherit kept; };
 

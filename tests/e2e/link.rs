@@ -45,7 +45,8 @@ fn carried(lab: &Lab, attribute: &str) -> Result<()> {
          {beyond} B beyond content, {} B allowed",
         PLAN_BYTES_MAX + tasks * TASK_BYTES_MAX + shown
     );
-    ensure!(received + sent >= down + up, "less was carried than the content: it is counted wrongly");
+    // Compression makes it less than the content, nothing makes it so little.
+    ensure!(received + sent >= (down + up) / 50, "hardly anything was carried: it is counted wrongly");
     ensure!(
         beyond <= PLAN_BYTES_MAX + tasks * TASK_BYTES_MAX + shown,
         "{beyond} bytes beyond {down} of results and {up} of derivations and sources, for {tasks} tasks"

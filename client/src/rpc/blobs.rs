@@ -4,6 +4,7 @@ use super::error::CallError;
 use bytes::Bytes;
 use model::{StorePath, limits};
 use nix_daemon::PathInfo;
+use proto::chunk::{Chunk, Packer, Unpacker};
 use proto::convert::SignedPathInfo;
 use proto::v1;
 use tokio::sync::mpsc;
@@ -35,6 +36,7 @@ impl Closure {
 pub struct Download {
     path: StorePath,
     stream: Streaming<v1::DownloadResponse>,
+    unpacker: Unpacker,
 }
 
 impl Download {
@@ -47,11 +49,17 @@ impl Download {
                 message.map_err(|status| CallError::status(format!("download {}", self.path), &status))?;
             match message {
                 None => return Ok(None),
-                Some(v1::DownloadResponse { part: Some(Part::Chunk(chunk)) }) if !chunk.is_empty() => {
-                    return Ok(Some(chunk));
-                }
                 // The path information is what Closure said already, and the daemon checks the bytes against that.
-                Some(_) => {}
+                Some(v1::DownloadResponse { part: Some(Part::Info(_)) }) => {}
+                Some(v1::DownloadResponse { part }) => {
+                    let bytes = Chunk::try_from(part)
+                        .and_then(|chunk| self.unpacker.unpack(chunk, limits::BOARD_CHUNK_BYTES_MAX));
+                    let bytes =
+                        bytes.map_err(|error| CallError::wire(format!("download {}", self.path), &error))?;
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes));
+                    }
+                }
             }
         }
     }
@@ -68,10 +76,10 @@ impl Coordinator {
     /// Begins to fetch a NAR at an offset.
     pub async fn download(&self, path: &StorePath, offset: u64) -> Result<Download, CallError> {
         let chunk_bytes_max = u32::try_from(limits::BOARD_CHUNK_BYTES_MAX).unwrap_or(u32::MAX);
-        let request = v1::DownloadRequest { id: Some(board_id(path)), offset, chunk_bytes_max };
+        let request = v1::DownloadRequest { id: Some(board_id(path)), offset, chunk_bytes_max, zstd: true };
         let stream = self.bulk_blobs.clone().download(request).await;
         let stream = stream.map_err(|status| CallError::status(format!("download {path}"), &status))?;
-        Ok(Download { path: path.clone(), stream: stream.into_inner() })
+        Ok(Download { path: path.clone(), stream: stream.into_inner(), unpacker: Unpacker::default() })
     }
 
     /// Uploads a source: its information first, then the chunks that come out of the queue.
@@ -86,7 +94,8 @@ impl Coordinator {
             content_address: info.content_address.clone().unwrap_or_default(),
             signatures: info.signatures.clone(),
         };
-        let chunks = ReceiverStream::new(chunks).map(Part::Chunk);
+        let mut packer = Packer::new();
+        let chunks = ReceiverStream::new(chunks).map(move |chunk| packer.pack(chunk).into());
         let parts = tokio_stream::once(Part::Info(wire))
             .chain(chunks)
             .map(|part| v1::UploadRequest { part: Some(part) });

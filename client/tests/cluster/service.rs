@@ -1,6 +1,7 @@
 //! The services of the cluster for tests.
 use super::{PLAN, State, derivation};
 use bytes::Bytes;
+use proto::chunk::{Chunk, Packer, Unpacker};
 use proto::v1;
 use proto::v1::blobs_server::Blobs;
 use proto::v1::plans_server::Plans;
@@ -176,13 +177,10 @@ impl Blobs for Service {
         let Some(Part::Info(info)) = parts.message().await?.and_then(|message| message.part) else {
             return Err(Status::invalid_argument("the first message is not path information"));
         };
-        let mut nar = Vec::new();
+        let (mut nar, mut unpacker) = (Vec::new(), Unpacker::default());
         while let Some(message) = parts.message().await? {
-            let Some(Part::Chunk(chunk)) = message.part else {
-                return Err(Status::invalid_argument("not a chunk"));
-            };
-            assert!(chunk.len() <= 64 << 10, "a chunk of {} bytes", chunk.len());
-            nar.extend_from_slice(&chunk);
+            let chunk = Chunk::try_from(message.part)?;
+            nar.extend_from_slice(&unpacker.unpack(chunk, 64 << 10)?);
         }
         if nar.len() as u64 != info.nar_size {
             return Err(Status::invalid_argument("truncated"));
@@ -211,9 +209,10 @@ impl Blobs for Service {
             }
             let chunk_bytes = u64::from(request.chunk_bytes_max);
             let mut offset = request.offset;
+            let mut packer = if request.zstd { Packer::new() } else { Packer::plain() };
             while offset < blob.sent_size() {
                 let end = blob.sent_size().min(offset + chunk_bytes);
-                if send(Part::Chunk(Bytes::from(blob.sent(offset..end)))).await.is_err() {
+                if send(packer.pack(Bytes::from(blob.sent(offset..end))).into()).await.is_err() {
                     return;
                 }
                 offset = end;

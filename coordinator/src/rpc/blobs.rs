@@ -4,6 +4,7 @@ use crate::submit::{UploadError, Uploads};
 use cas::Chunks;
 use model::{ContentId, PathFacts, limits};
 use node::tls::{PeerIdentity, Role};
+use proto::chunk::{Chunk, Packer, Unpacker};
 use proto::convert::{SignedPathInfo, WireError, path_info};
 use proto::v1;
 use proto::v1::blobs_server::Blobs;
@@ -132,11 +133,10 @@ impl Blobs for BlobsService {
         };
         let begun = self.uploads.begin(&board.name, info.id.path, info.facts).await;
         let mut receiving = begun.map_err(|error| upload_status(&error))?;
+        let mut unpacker = Unpacker::default();
         while let Some(message) = parts.message().await? {
-            let chunk = match message.part {
-                Some(Part::Chunk(chunk)) if chunk.len() <= limits::CLUSTER_CHUNK_BYTES_MAX => chunk,
-                _ => return Err(WireError::new("part", "a later one is not a chunk, or a large one").into()),
-            };
+            let chunk = Chunk::try_from(message.part)?;
+            let chunk = unpacker.unpack(chunk, limits::CLUSTER_CHUNK_BYTES_MAX)?;
             receiving.write(chunk).await.map_err(|error| upload_status(&error))?;
         }
         let (id, facts) = receiving.finish().await.map_err(|error| upload_status(&error))?;
@@ -168,7 +168,8 @@ impl Blobs for BlobsService {
         let info = signed(&id, facts, signatures);
         let (responses, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
         // Ends when the caller goes away: the next send fails.
-        node::task::spawn("download", send(info, chunks, responses));
+        let packer = if request.zstd { Packer::new() } else { Packer::plain() };
+        node::task::spawn("download", send(info, chunks, packer, responses));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -195,6 +196,7 @@ fn signed(id: &ContentId, facts: PathFacts, signatures: Vec<String>) -> v1::Path
 async fn send(
     info: v1::PathInfo,
     mut chunks: Chunks,
+    mut packer: Packer,
     responses: mpsc::Sender<Result<v1::DownloadResponse, Status>>,
 ) {
     let response = |part| Ok(v1::DownloadResponse { part: Some(part) });
@@ -203,7 +205,7 @@ async fn send(
     }
     loop {
         let part = match chunks.next().await {
-            Ok(Some(chunk)) => response(Part::Chunk(chunk)),
+            Ok(Some(chunk)) => response(packer.pack(chunk).into()),
             Ok(None) => return,
             Err(error) => {
                 tracing::error!(error = node::exit::chain(&error), "cannot read the content store");

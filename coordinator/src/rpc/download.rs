@@ -5,6 +5,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use model::{ContentId, limits};
 use node::tls::{ChannelSettings, ConnectError, ExpectedPeer, TlsFiles, client_channel};
+use proto::chunk::{Chunk, Unpacker};
 use proto::convert::{SignedPathInfo, WireError};
 use proto::v1;
 use proto::v1::blobs_client::BlobsClient;
@@ -101,15 +102,15 @@ impl Peers {
 async fn begin(channel: Channel, id: &ContentId, offset: u64) -> Result<Download, DownloadError> {
     let mut client = BlobsClient::with_interceptor(channel, node::propagate::interceptor)
         .max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES_MAX);
-    let request = v1::DownloadRequest { id: Some(id.into()), offset, chunk_bytes_max: 0 };
+    let request = v1::DownloadRequest { id: Some(id.into()), offset, chunk_bytes_max: 0, zstd: false };
     let mut stream = client.download(request).await?.into_inner();
     let info = match stream.message().await?.and_then(|response| response.part) {
         Some(Part::Info(info)) => info.try_into()?,
         _ => return Err(WireError::new("part", "the first one is not path information").into()),
     };
-    let chunks = stream.map(|response| match response?.part {
-        Some(Part::Chunk(chunk)) if chunk.len() <= limits::CLUSTER_CHUNK_BYTES_MAX => Ok(chunk),
-        _ => Err(WireError::new("part", "a later one is not a chunk, or a large one").into()),
+    let mut unpacker = Unpacker::default();
+    let chunks = stream.map(move |response| {
+        Ok(unpacker.unpack(Chunk::try_from(response?.part)?, limits::CLUSTER_CHUNK_BYTES_MAX)?)
     });
     Ok((info, chunks.boxed()))
 }

@@ -6,6 +6,7 @@ use nix_formats::narinfo::PathInfo;
 use nix_formats::signature::{PublicKey, SecretKey};
 use nix_formats::store_path::StoreDir;
 use node::tls::Role;
+use proto::chunk::{Chunk, Unpacker};
 use proto::v1;
 use proto::v1::blobs_client::BlobsClient;
 use proto::v1::download_response::Part;
@@ -47,7 +48,7 @@ async fn download(
     offset: u64,
     chunk_bytes_max: u32,
 ) -> Result<(v1::PathInfo, Vec<Vec<u8>>), Status> {
-    let request = v1::DownloadRequest { id: Some(id(path)), offset, chunk_bytes_max };
+    let request = v1::DownloadRequest { id: Some(id(path)), offset, chunk_bytes_max, zstd: false };
     let mut stream = blobs.download(request).await?.into_inner();
     let Some(Part::Info(info)) = stream.message().await?.and_then(|message| message.part) else {
         panic!("no path information")
@@ -152,4 +153,28 @@ async fn bytes_come_from_an_offset_in_chunks_for_their_reader() {
         let unknown = source("unknown", b"unknown");
         assert_eq!(download(blobs, &unknown.path, 0, 0).await.unwrap_err().code(), Code::NotFound);
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_zstd_gets_frames_of_what_shrinks() {
+    let cluster = Cluster::start().await;
+    let large = source("large", &b"0123456789".repeat(100_000));
+    let root = drv("root", &[], &[&large.path]);
+    let mut board = Board::new(&cluster, "a").await.with(&[&root], &[&large]);
+    board.submit(&root.path).await.unwrap();
+    let request =
+        v1::DownloadRequest { id: Some(id(&large.path)), offset: 77, chunk_bytes_max: 5000, zstd: true };
+    let mut stream = board.blobs.download(request).await.unwrap().into_inner();
+    assert!(matches!(stream.message().await.unwrap().unwrap().part, Some(Part::Info(_))));
+    let (mut unpacker, mut sent, mut nar) = (Unpacker::default(), 0, Vec::new());
+    while let Some(message) = stream.message().await.unwrap() {
+        let chunk = Chunk::try_from(message.part).unwrap();
+        match &chunk {
+            Chunk::Zstd(frame) => sent += frame.len(),
+            Chunk::Plain(end) => assert!(end.len() < 100, "{} digits as they are", end.len()),
+        }
+        nar.extend_from_slice(&unpacker.unpack(chunk, 5000).expect("as long as asked for"));
+    }
+    assert_eq!(nar, &large.nar[77..]);
+    assert!(sent < nar.len() / 50, "{sent} bytes for {}", nar.len());
 }

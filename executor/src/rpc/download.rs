@@ -3,6 +3,7 @@ use crate::lease::Source;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use model::{ContentId, limits};
+use proto::chunk::{Chunk, Unpacker};
 use proto::convert::{SignedPathInfo, WireError};
 use proto::v1;
 use proto::v1::blobs_client::BlobsClient;
@@ -45,16 +46,15 @@ pub trait Sources: Send + Sync + std::fmt::Debug {
 /// What the service answers, or a first message that is no path information.
 pub async fn download(channel: Channel, id: &ContentId) -> Result<Download, DownloadError> {
     let mut client = BlobsClient::new(channel).max_decoding_message_size(limits::CONTROL_MESSAGE_BYTES_MAX);
-    let request = v1::DownloadRequest { id: Some(id.into()), offset: 0, chunk_bytes_max: 0 };
+    let request = v1::DownloadRequest { id: Some(id.into()), offset: 0, chunk_bytes_max: 0, zstd: false };
     let mut stream = client.download(request).await?.into_inner();
     let info = match stream.message().await?.and_then(|response| response.part) {
         Some(Part::Info(info)) => info.try_into()?,
         _ => return Err(WireError::new("part", "the first one is not path information").into()),
     };
-    let chunks = stream.map(|response| match response?.part {
-        Some(Part::Chunk(chunk)) if chunk.len() <= limits::CLUSTER_CHUNK_BYTES_MAX => Ok(chunk),
-        Some(Part::Chunk(chunk)) => Err(WireError::new("chunk", format!("has {} bytes", chunk.len())).into()),
-        _ => Err(WireError::new("part", "a later one is not a chunk").into()),
+    let mut unpacker = Unpacker::default();
+    let chunks = stream.map(move |response| {
+        Ok(unpacker.unpack(Chunk::try_from(response?.part)?, limits::CLUSTER_CHUNK_BYTES_MAX)?)
     });
     Ok(Download { info, chunks: chunks.boxed() })
 }

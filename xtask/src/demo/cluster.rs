@@ -97,10 +97,18 @@ impl Board {
         Ok((read("tx_bytes")?, read("rx_bytes")?))
     }
 
-    /// Everything that is valid in its store.
-    pub fn valid_paths(&self) -> Result<Vec<String>> {
-        let list = ["nix", "--extra-experimental-features", "nix-command", "path-info", "--all"];
-        Ok(self.host.run(&list)?.lines().map(str::to_string).collect())
+    /// Everything that is valid in its store, with the sizes of the NARs in bytes.
+    pub fn valid_paths(&self) -> Result<Vec<(String, u64)>> {
+        let list = ["nix", "--extra-experimental-features", "nix-command", "path-info", "--all", "--size"];
+        let listed = self.host.run(&list)?;
+        let parse = |line: &str| -> Option<(String, u64)> {
+            let (path, size) = line.split_once(char::is_whitespace)?;
+            Some((path.to_string(), size.trim().parse().ok()?))
+        };
+        listed
+            .lines()
+            .map(|line| parse(line).with_context(|| format!("read '{line}' of nix path-info")))
+            .collect()
     }
 
     /// Compares a path and everything below it with the hashes in the board's database.

@@ -29,7 +29,7 @@ pub fn print(
         println!("board$ nix-store --verify-path: {path} and {} paths below it are valid", closure.len() - 1);
     }
     let all = board.valid_paths()?;
-    let derivations = all.iter().filter(|path| path.ends_with(".drv")).count();
+    let derivations = all.iter().filter(|(path, _)| path.ends_with(".drv")).count();
     println!(
         "\nthe board's store holds {} paths: {derivations} derivations, {} sources and results",
         all.len(),
@@ -44,6 +44,11 @@ pub fn print(
     }
     println!("\n{:<36} {:>12} bytes", "over the board's link, up", built.sent_bytes);
     println!("{:<36} {:>12} bytes", "over the board's link, down", built.received_bytes);
+    println!(
+        "{:<36} {:>12} bytes",
+        "content of the board's store",
+        all.iter().map(|(_, size)| size).sum::<u64>()
+    );
     println!("{:<36} {:>12.1} s", "from command to result", built.took.as_secs_f64());
 
     let (spans, services) = trace.size();
