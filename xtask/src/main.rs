@@ -9,6 +9,7 @@ mod command;
 mod conformance;
 mod demo;
 mod dist;
+mod fuzz;
 mod setup;
 mod soak;
 mod test;
@@ -43,6 +44,8 @@ enum Task {
     Conformance(conformance::Request),
     /// Repeat the tests of whole clusters for an hour, or as long as you say
     Soak(soak::Request),
+    /// Feed the parsers what a fuzzer invents, one after the other, a minute each or as long as you say
+    Fuzz(fuzz::Request),
     /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
     Ci,
     /// Measure what is promised of speed, as ratios to a peer in the same run
@@ -70,6 +73,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Test(request) => test::run(&request),
         Task::Conformance(request) => conformance::run(&request),
         Task::Soak(request) => soak::run(&request),
+        Task::Fuzz(request) => fuzz::fuzz(&request),
         Task::Ci => ci::check(),
         Task::Bench => bench::run(),
         Task::Dist => dist::make(),

@@ -173,3 +173,41 @@ impl Put for BytesMut {
         BufMut::put_bytes(self, 0, bytes.len().wrapping_neg() % 8);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The start of a build hook's request, as real Nix sends it.
+    #[test]
+    fn words_are_counted_and_padded() {
+        let mut bytes = BytesMut::new();
+        bytes.put_word("try");
+        assert_eq!(bytes.as_ref(), b"\x03\0\0\0\0\0\0\0try\0\0\0\0\0");
+        let mut cursor = Cursor::new(&bytes);
+        assert_eq!((cursor.word("a word"), cursor.position()), (Ok("try".into()), 16));
+    }
+
+    /// What follows the NAR when real Nix 2.8 exports a file with one reference: 344 bytes with the NAR of 168.
+    #[test]
+    fn what_describes_an_exported_path_is_laid_out_as_nix_does() {
+        let (path, reference) = (
+            "/nix/store/c426lska1dcs57a969vcsihm5ddwlbmd-r.txt",
+            "/nix/store/9p0nl625gm5mli8h2xfsgma0zz31g9yc-t.txt",
+        );
+        let mut bytes = BytesMut::new();
+        bytes.put_number(0x4558_494e);
+        bytes.put_word(path);
+        bytes.put_words(&[reference]);
+        // No deriver, no signature, nothing more.
+        bytes.put_word("");
+        bytes.put_number(0);
+        bytes.put_number(0);
+        assert_eq!(&bytes[..8], b"\x4e\x49\x58\x45\0\0\0\0");
+        assert_eq!(8 + 168 + bytes.len(), 344);
+        let mut cursor = Cursor::new(&bytes[8..]);
+        assert_eq!(cursor.store_path("path"), Ok(path.into()));
+        assert_eq!(cursor.store_paths("references"), Ok(vec![reference.into()]));
+        assert_eq!(cursor.optional_word("deriver"), Ok(None));
+    }
+}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use nix_daemon::{Connection, PathInfo, Reply, Request, Server, ServerError};
 use proptest::prelude::*;
-use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
 const PATH: &str = "/nix/store/gwina1sjk7g95wq6fxc6b7s1hza53h74-hello";
 const OTHER: &str = "/nix/store/c426lska1dcs57a969vcsihm5ddwlbmd-r.txt";
@@ -136,4 +136,37 @@ proptest! {
             }
         });
     }
+}
+
+/// The first bytes of both sides, and the word that ends a reply, as real Nix writes them.
+#[tokio::test]
+async fn greetings_are_real_nixs_to_the_byte() {
+    const CLIENT: &[u8; 16] = b"cxin\0\0\0\0\x26\x01\0\0\0\0\0\0";
+    const OLD_SERVER: &[u8; 16] = b"oixd\0\0\0\0\x22\x01\0\0\0\0\0\0";
+    const LAST: &[u8; 8] = b"stla\0\0\0\0";
+    let (near, mut far) = tokio::io::duplex(4096);
+    let old_server = async {
+        let mut greeting = [0; 16];
+        far.read_exact(&mut greeting).await.unwrap();
+        far.write_all(OLD_SERVER).await.unwrap();
+        far.write_all(b"\x05\0\0\0\0\0\0\x002.8.0\0\0\0").await.unwrap();
+        far.write_all(LAST).await.unwrap();
+        greeting
+    };
+    let (client, greeting) = tokio::join!(Connection::greet(near), old_server);
+    assert_eq!(&greeting, CLIENT);
+    let client = client.unwrap();
+    assert_eq!((client.version(), client.nix_version()), (0x122, "2.8.0"));
+
+    let (mut near, far) = tokio::io::duplex(4096);
+    let new_client = async {
+        near.write_all(CLIENT).await.unwrap();
+        let mut greeting = [0; 16];
+        near.read_exact(&mut greeting).await.unwrap();
+        near.shutdown().await.unwrap();
+        greeting
+    };
+    let (_server, greeting) = tokio::join!(serve(far), new_client);
+    assert_eq!(&greeting[..8], &OLD_SERVER[..8]);
+    assert_eq!(&greeting[8..], &CLIENT[8..], "the server speaks as new a version as the client");
 }

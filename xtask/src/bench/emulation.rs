@@ -41,7 +41,7 @@ pub fn measure(cache: &Cache) -> Result<Measured> {
         theirs.push(seconds(&peer, &words)?);
     }
     Ok(Measured {
-        name: "emulated calls: self-contained interpreter / qemu 7.2, cortex-a72",
+        name: "emulated calls: self-contained interpreter, against qemu 7.2 with cortex-a72".into(),
         ours_s: median(ours),
         peer_s: median(theirs),
         ratio_max: 2.0,

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what is promised of speed, as ratios to a peer in the same run. Never part of a test.
 
 mod emulation;
+mod programs;
 
 use anyhow::{Result, bail};
 
@@ -10,7 +11,7 @@ use crate::setup;
 /// What a benchmark found.
 pub struct Measured {
     /// What was timed, against what.
-    pub name: &'static str,
+    pub name: String,
     /// Ours, median, in seconds.
     pub ours_s: f64,
     /// The peer's, median, in seconds.
@@ -29,16 +30,17 @@ impl Measured {
 pub fn run() -> Result<()> {
     setup::run()?;
     let cache = Cache::open()?;
-    let all = [emulation::measure(&cache)?];
-    println!("\n{:<66} {:>8} {:>8} {:>7} {:>9}", "benchmark", "ours s", "peer s", "ratio", "promised");
+    let mut all = vec![emulation::measure(&cache)?];
+    all.extend(programs::measure()?);
+    println!("\n{:<74} {:>8} {:>8} {:>7} {:>9}", "benchmark", "ours s", "peer s", "ratio", "promised");
     for measured in &all {
         let Measured { name, ours_s, peer_s, ratio_max } = measured;
-        println!("{name:<66} {ours_s:>8.2} {peer_s:>8.2} {:>7.2} {ratio_max:>9.2}", measured.ratio());
+        println!("{name:<74} {ours_s:>8.4} {peer_s:>8.4} {:>7.2} {ratio_max:>9.2}", measured.ratio());
     }
     let above: Vec<&str> = all
         .iter()
         .filter(|measured| measured.ratio() > measured.ratio_max)
-        .map(|measured| measured.name)
+        .map(|measured| measured.name.as_str())
         .collect();
     if !above.is_empty() {
         bail!("slower than promised: {}", above.join(", "));
