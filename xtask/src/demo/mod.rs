@@ -88,11 +88,9 @@ fn programs() -> Result<PathBuf> {
         return Ok(PathBuf::from(directory));
     }
     println!("compiling the programs");
-    let mut build = command("cargo", &["build", "--quiet"]);
-    for package in ["coordinator", "executor", "sandbox", "client"] {
-        build.args(["--package", package]);
-    }
-    run_shown(build.arg("--bins").current_dir(crate::repository()))?;
+    // The whole workspace, as the tests do: a part of it would ask for other features, and compile every dependency again.
+    let mut build = command("cargo", &["build", "--quiet", "--workspace", "--bins"]);
+    run_shown(build.current_dir(crate::repository()))?;
     Ok(crate::target_directory().join("debug"))
 }
 
