@@ -49,13 +49,14 @@ pub async fn submit(
     coordinator: &Coordinator,
     board: &Board,
     wanted: &[Wanted],
+    cancel_when_left_s: u32,
     ui: &Ui,
 ) -> Result<Admitted, Error> {
     let mut backoff = Backoff::for_connections();
     let mut was_reached = false;
     loop {
         let attempt = async {
-            let submission = coordinator.submit(wanted).await?;
+            let submission = coordinator.submit(wanted, cancel_when_left_s).await?;
             was_reached = true;
             converse(submission, coordinator, board, ui).await
         };

@@ -38,7 +38,7 @@ pub(super) async fn build(session: &Session, arguments: BuildArguments) -> anyho
         }
     }
     let admitted =
-        submit::submit(&session.coordinator, &session.board, &request(&wanted), &session.ui).await?;
+        submit::submit(&session.coordinator, &session.board, &request(&wanted), 0, &session.ui).await?;
     let remembered = Remembered { plan: admitted.plan, coordinator, wanted, links };
     session.plans.remember(&remembered)?;
     session.ui.admitted(&admitted);

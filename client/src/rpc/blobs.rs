@@ -68,7 +68,24 @@ impl Download {
 impl Coordinator {
     /// Asks for the closure of some paths.
     pub async fn closure(&self, paths: &[StorePath]) -> Result<Closure, CallError> {
-        let request = v1::ClosureRequest { ids: paths.iter().map(board_id).collect() };
+        self.infos(paths, false).await
+    }
+
+    /// Asks for one path; nothing when the cluster does not hold it.
+    pub async fn path_info(&self, path: &StorePath) -> Result<Option<SignedPathInfo>, CallError> {
+        let found = match self.infos(std::slice::from_ref(path), true).await {
+            Ok(mut closure) => closure.next().await,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(infos) => Ok(infos.into_iter().flatten().find(|info| info.id.path == *path)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn infos(&self, paths: &[StorePath], alone: bool) -> Result<Closure, CallError> {
+        let request = v1::ClosureRequest { ids: paths.iter().map(board_id).collect(), alone };
         let stream = self.control_blobs.clone().closure(request).await;
         Ok(Closure(stream.map_err(|status| CallError::status(CLOSURE, &status))?.into_inner()))
     }

@@ -145,8 +145,8 @@ impl Events {
 }
 
 impl Coordinator {
-    /// Begins a submission.
-    pub async fn submit(&self, wanted: &[Wanted]) -> Result<Submission, CallError> {
+    /// Begins a submission. `cancel_when_left_s`: see the wire; 0 for a plan that goes on.
+    pub async fn submit(&self, wanted: &[Wanted], cancel_when_left_s: u32) -> Result<Submission, CallError> {
         let (answers, queue) = mpsc::channel(ANSWERS_QUEUED_MAX);
         let start = v1::SubmitStart {
             protocol_version: limits::PROTOCOL_VERSION,
@@ -158,6 +158,7 @@ impl Coordinator {
                 })
                 .collect(),
             keep_going: true,
+            cancel_when_left_s,
         };
         let start = v1::SubmitRequest { request: Some(v1::submit_request::Request::Start(start)) };
         // The queue is empty and its receiver is here: this cannot wait or fail.

@@ -46,7 +46,7 @@ pub(super) async fn build(
     let outputs = derivation.outputs.keys().cloned().collect();
     let wanted = [Wanted { derivation: path.clone(), outputs }];
     let admitted = tokio::select! {
-        admitted = submit::submit(coordinator, board, &wanted, ui) => match admitted {
+        admitted = submit::submit(coordinator, board, &wanted, CANCEL_WHEN_LEFT_S, ui) => match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Ok(Ended::Refused(node::exit::chain(&error))),
         },

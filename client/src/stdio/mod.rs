@@ -4,7 +4,7 @@ mod build;
 
 use crate::board::Board;
 use crate::import::{Fetch, path_info};
-use crate::rpc::{CallError, Coordinator};
+use crate::rpc::Coordinator;
 use crate::ui::Ui;
 use anyhow::{Context, bail};
 use build::Ended;
@@ -91,25 +91,12 @@ impl Store<'_> {
     /// What the cluster knows about a path that it holds.
     async fn info(&mut self, path: &str) -> anyhow::Result<Option<&SignedPathInfo>> {
         let Ok(path) = store_path("path", path) else { return Ok(None) };
-        if !self.infos.contains_key(&path) {
-            match self.find(&path).await {
-                Ok(Some(info)) => drop(self.infos.insert(path.clone(), info)),
-                Ok(None) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
+        if !self.infos.contains_key(&path)
+            && let Some(info) = self.coordinator.path_info(&path).await?
+        {
+            self.infos.insert(path.clone(), info);
         }
         Ok(self.infos.get(&path))
-    }
-
-    async fn find(&self, path: &StorePath) -> Result<Option<SignedPathInfo>, CallError> {
-        let mut closure = self.coordinator.closure(std::slice::from_ref(path)).await?;
-        while let Some(infos) = closure.next().await? {
-            if let Some(info) = infos.into_iter().find(|info| info.id.path == *path) {
-                return Ok(Some(info));
-            }
-        }
-        Ok(None)
     }
 
     async fn send_nar(&mut self, nix: &mut Nix, path: &str) -> anyhow::Result<()> {

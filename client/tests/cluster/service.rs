@@ -230,6 +230,9 @@ impl Blobs for Service {
         for id in &request.get_ref().ids {
             self.visit(&id.path, &mut order)?;
         }
+        if request.get_ref().alone {
+            order.retain(|info| request.get_ref().ids.contains(info.id.as_ref().unwrap()));
+        }
         let responses: Vec<_> =
             order.into_iter().map(|info| Ok(v1::ClosureResponse { infos: vec![info] })).collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(responses))))

@@ -210,8 +210,15 @@ impl Plans {
         patience: Option<Duration>,
     ) -> Option<Watch> {
         let plan = self.find(id, viewer)?;
-        locked(&plan.presence).patience = patience;
+        self.be_patient(id, patience);
         Some(Watch::new(plan, from_sequence, logs))
+    }
+
+    /// How long a plan goes on without anybody who watches, beside the coordinator's own patience.
+    pub fn be_patient(&self, id: PlanId, patience: Option<Duration>) {
+        if let Some(plan) = locked(&self.book).plans.get(&id) {
+            locked(&plan.presence).patience = patience;
+        }
     }
 
     fn find(&self, id: PlanId, viewer: Viewer<'_>) -> Option<Arc<Plan>> {

@@ -178,13 +178,13 @@ impl Blobs for BlobsService {
         request: Request<v1::ClosureRequest>,
     ) -> Result<Response<Self::ClosureStream>, Status> {
         let caller = caller(&request)?;
-        let ids = request.into_inner().ids;
+        let v1::ClosureRequest { ids, alone } = request.into_inner();
         at_most(&ids)?;
         let ids = ids.into_iter().map(|id| self.find_held(&caller, id)).collect::<Result<Vec<_>, _>>()?;
         let contents = self.contents.clone();
         let (responses, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
         // Signing takes its time with every path. Ends when the caller goes away: the next send fails.
-        node::task::spawn_blocking("closure", move || send_closure(&contents, ids, &responses));
+        node::task::spawn_blocking("closure", move || send_infos(&contents, ids, alone, &responses));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
@@ -219,20 +219,21 @@ async fn send(
     }
 }
 
-fn send_closure(
+fn send_infos(
     contents: &Contents,
     ids: Vec<ContentId>,
+    alone: bool,
     responses: &mpsc::Sender<Result<v1::ClosureResponse, Status>>,
 ) {
     let (mut infos, mut references) = (Vec::new(), 0);
-    let closure = match contents.closure(ids) {
-        Ok(closure) => closure,
+    let ids = match if alone { Ok(ids) } else { contents.closure(ids) } {
+        Ok(ids) => ids,
         Err(error) => {
             let _gone = responses.blocking_send(Err(lookup_status(&error)));
             return;
         }
     };
-    for id in closure {
+    for id in ids {
         let response = match contents.signed(&id) {
             Ok((facts, signatures)) => {
                 references += facts.references.len();

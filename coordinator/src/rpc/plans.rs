@@ -11,7 +11,6 @@ use proto::convert::WireError;
 use proto::v1;
 use proto::v1::plans_server;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -66,13 +65,15 @@ impl plans_server::Plans for PlansService {
     ) -> Result<Response<Self::SubmitStream>, Status> {
         let board = caller(&request)?.name;
         let (replies, stream) = mpsc::channel(RESPONSES_QUEUED_MAX);
-        let (engine, submitter, stopped) =
-            (self.engine.clone(), self.submitter.clone(), self.shutdown.draining());
+        let (engine, submitter, plans, stopped) =
+            (self.engine.clone(), self.submitter.clone(), self.plans.clone(), self.shutdown.draining());
         node::task::spawn("submit", async move {
             let admitted = async {
-                let plan = submit::submit(request.into_inner(), &replies, &board, &submitter).await?;
-                let plan_id = plan.id.to_string();
+                let submit::Submitted { plan, patience } =
+                    submit::submit(request.into_inner(), &replies, &board, &submitter).await?;
+                let (id, plan_id) = (plan.id, plan.id.to_string());
                 let counts = engine.admit(plan, &board).await.map_err(|_| stopping())?;
+                plans.be_patient(id, patience);
                 Ok(v1::Admitted {
                     plan_id,
                     tasks_total: counts.tasks_total,
@@ -97,8 +98,7 @@ impl plans_server::Plans for PlansService {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let plan = plan_id(&request.plan_id)?;
-        let patience =
-            Some(Duration::from_secs(request.cancel_when_left_s.into())).filter(|time| !time.is_zero());
+        let patience = submit::patience(request.cancel_when_left_s);
         let mut watch = self
             .plans
             .watch(plan, viewer(&caller), request.from_sequence, request.logs, patience)

@@ -8,11 +8,20 @@ use proto::v1::submit_request::Request;
 use proto::v1::submit_response::Response;
 use scheduler::NewPlan;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
 /// Where the responses of a submission go.
 pub type Replies = mpsc::Sender<Result<v1::SubmitResponse, Status>>;
+
+/// A plan to admit.
+pub struct Submitted {
+    /// What is to be done.
+    pub plan: NewPlan,
+    /// How long it goes on without anybody who watches, if its client said so.
+    pub patience: Option<Duration>,
+}
 
 /// Converses until the plan is whole and verified. The caller admits it, and says so as the last response.
 ///
@@ -23,13 +32,20 @@ pub async fn submit(
     replies: &Replies,
     board: &str,
     submitter: &Submitter,
-) -> Result<NewPlan, Status> {
+) -> Result<Submitted, Status> {
     let start = match requests.message().await?.and_then(|message| message.request) {
-        Some(Request::Start(start)) => start_from(start)?,
+        Some(Request::Start(start)) => start,
         _ => return Err(Status::invalid_argument("the first message of a submission is not its start")),
     };
+    let patience = patience(start.cancel_when_left_s);
     let mut link = Link { requests, replies };
-    converse(start, &mut link, board, submitter).await.map_err(|error| status(&error))
+    let plan = converse(start_from(start)?, &mut link, board, submitter).await;
+    Ok(Submitted { plan: plan.map_err(|error| status(&error))?, patience })
+}
+
+/// 0 is the coordinator's own patience.
+pub fn patience(cancel_when_left_s: u32) -> Option<Duration> {
+    Some(Duration::from_secs(cancel_when_left_s.into())).filter(|time| !time.is_zero())
 }
 
 fn start_from(wire: v1::SubmitStart) -> Result<Start, WireError> {

@@ -32,11 +32,21 @@ impl Board {
 
     /// Submits one derivation of some, with all its outputs.
     pub async fn submit(&mut self, wanted: &Drv, derivations: &[&Drv]) -> v1::Admitted {
+        self.submit_impatiently(wanted, derivations, 0).await
+    }
+
+    /// Submits a plan that is to end when nobody has watched it for so many seconds.
+    pub async fn submit_impatiently(
+        &mut self,
+        wanted: &Drv,
+        derivations: &[&Drv],
+        cancel_when_left_s: u32,
+    ) -> v1::Admitted {
         let (answers, requests) = mpsc::channel(16);
         let requests =
             ReceiverStream::new(requests).map(|request| v1::SubmitRequest { request: Some(request) });
         let wanted = vec![v1::Wanted { derivation: wanted.path.clone(), outputs: Vec::new() }];
-        let start = v1::SubmitStart { protocol_version: 1, wanted, keep_going: true };
+        let start = v1::SubmitStart { protocol_version: 1, wanted, keep_going: true, cancel_when_left_s };
         answers.send(Request::Start(start)).await.unwrap();
         let mut responses = self.plans.submit(requests).await.unwrap().into_inner();
         loop {

@@ -160,3 +160,15 @@ async fn a_plan_for_one_watcher_alone_ends_soon_after_it() {
     drop(again);
     assert!(matches!(session.order().await.unwrap(), Order::Cancel(_)));
 }
+
+#[tokio::test]
+async fn a_plan_whose_watcher_never_came_ends_soon_too() {
+    let coordinator = Coordinator::start("").await;
+    let executor = Executor::new(&coordinator, "x1").await;
+    let mut session = executor.connect(&coordinator).await;
+    let mut board = Board::new(&coordinator, "b").await;
+    let lib = drv("lib", &[], &[]);
+    board.submit_impatiently(&lib, &[&lib], 1).await;
+    session.lease(&lib).await;
+    assert!(matches!(session.order().await.unwrap(), Order::Cancel(_)));
+}

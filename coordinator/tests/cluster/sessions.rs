@@ -44,7 +44,8 @@ async fn a_lease_is_built_reported_acknowledged_and_its_output_fetched() {
     assert!(finished.succeeded, "{finished:?}");
     assert_eq!((finished.tasks_built, finished.tasks_held), (2, 0));
     let id = v1::ContentId { trust_domain: String::new(), path: top.out.clone() };
-    let mut closure = board.blobs.closure(v1::ClosureRequest { ids: vec![id] }).await.unwrap().into_inner();
+    let mut closure =
+        board.blobs.closure(v1::ClosureRequest { ids: vec![id], alone: false }).await.unwrap().into_inner();
     let infos = closure.message().await.unwrap().unwrap().infos;
     assert_eq!(infos.len(), 1);
     assert!(infos[0].signatures[0].starts_with("cluster-1:"), "{:?}", infos[0].signatures);
@@ -143,7 +144,8 @@ async fn nobody_speaks_for_another_ones_lease() {
     assert_eq!(&log.await[..], b"the truth\n");
     assert!(watch.finished().await.succeeded);
     let id = v1::ContentId { trust_domain: "shared".into(), path: lib.out.clone() };
-    let mut closure = board.blobs.closure(v1::ClosureRequest { ids: vec![id] }).await.unwrap().into_inner();
+    let mut closure =
+        board.blobs.closure(v1::ClosureRequest { ids: vec![id], alone: false }).await.unwrap().into_inner();
     let info = &closure.message().await.unwrap().unwrap().infos[0];
     assert_eq!(info.nar_sha256, truth.info.unwrap().nar_sha256);
 }

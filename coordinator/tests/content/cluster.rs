@@ -4,7 +4,7 @@ use coordinator::content::Contents;
 use coordinator::journal::{self, JournalThread};
 use coordinator::knowledge::Knowledge;
 use coordinator::rpc::blobs::BlobsService;
-use coordinator::rpc::submit::submit;
+use coordinator::rpc::submit::{Submitted, submit};
 use coordinator::submit::{Submitter, Uploads};
 use model::{ContentId, StorePath, TrustDomain};
 use nix_formats::signature::SecretKey;
@@ -174,7 +174,7 @@ impl Plans for Submissions {
         let (submitter, plans) = (self.submitter.clone(), self.plans.clone());
         node::task::spawn("submit", async move {
             let last = match submit(request.into_inner(), &replies, &board, &submitter).await {
-                Ok(plan) => {
+                Ok(Submitted { plan, .. }) => {
                     let tasks_total = u32::try_from(plan.tasks.len()).unwrap();
                     let admitted =
                         v1::Admitted { plan_id: plan.id.to_string(), tasks_total, ..Default::default() };

@@ -59,7 +59,7 @@ async fn two_boards_with_other_bytes_for_one_path_do_not_meet() {
         for ask in [other, "board:c"] {
             let status = download(&mut blobs, id(ask, &own.path)).await.unwrap_err();
             assert_eq!(status.code(), Code::PermissionDenied);
-            let request = v1::ClosureRequest { ids: vec![id(ask, &own.path)] };
+            let request = v1::ClosureRequest { ids: vec![id(ask, &own.path)], alone: false };
             assert_eq!(blobs.closure(request).await.unwrap_err().code(), Code::PermissionDenied);
             let request = v1::MissingRequest { ids: vec![id(ask, &own.path)] };
             assert_eq!(blobs.missing(request).await.unwrap_err().code(), Code::PermissionDenied);

@@ -34,7 +34,7 @@ pub fn wanted(derivation: &str) -> v1::Wanted {
 
 /// The first message.
 pub fn start(protocol_version: u32, wanted: Vec<v1::Wanted>) -> Request {
-    Request::Start(v1::SubmitStart { protocol_version, wanted, keep_going: true })
+    Request::Start(v1::SubmitStart { protocol_version, wanted, keep_going: true, cancel_when_left_s: 0 })
 }
 
 /// A derivation as an answer.

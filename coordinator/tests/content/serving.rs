@@ -33,7 +33,7 @@ fn is_signed(info: &v1::PathInfo, key: &PublicKey) -> bool {
 
 async fn closure(blobs: &mut BlobsClient<Channel>, paths: &[&str]) -> Result<Vec<v1::PathInfo>, Status> {
     let ids = paths.iter().map(|path| id(path)).collect();
-    let mut stream = blobs.closure(v1::ClosureRequest { ids }).await?.into_inner();
+    let mut stream = blobs.closure(v1::ClosureRequest { ids, alone: false }).await?.into_inner();
     let mut infos = Vec::new();
     while let Some(message) = stream.message().await? {
         assert!(message.infos.len() <= 256);
@@ -88,13 +88,18 @@ async fn a_closure_is_signed_and_has_references_before_referrers() {
     assert_eq!(infos.last().unwrap().content_address, top.info.content_address);
     let both = closure(&mut board.blobs, &[&top.path, &alone.path, &top.path]).await.unwrap();
     assert_eq!(both.len(), 303);
+    let request = v1::ClosureRequest { ids: vec![id(&top.path)], alone: true };
+    let mut stream = board.blobs.closure(request).await.unwrap().into_inner();
+    let only = stream.message().await.unwrap().unwrap().infos;
+    assert_eq!(only, infos[301..], "what is asked for, signed, and nothing that it refers to");
+    assert!(stream.message().await.unwrap().is_none());
 
     let unknown = source("unknown", b"unknown");
     let status = closure(&mut board.blobs, &[&alone.path, &unknown.path]).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     assert!(status.message().contains(&unknown.path), "{status:?}");
     let ids = vec![id(&alone.path); 4097];
-    let status = board.blobs.closure(v1::ClosureRequest { ids: ids.clone() }).await.unwrap_err();
+    let status = board.blobs.closure(v1::ClosureRequest { ids: ids.clone(), alone: true }).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     let status = board.blobs.missing(v1::MissingRequest { ids }).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
