@@ -18,7 +18,11 @@ impl ExitBits {
         match failure.class {
             FailureClass::BuildFailed if !is_fixed_output => self.build_failed = true,
             FailureClass::TimedOut => self.timed_out = true,
-            FailureClass::OutputRejected if failure.message.contains("hash mismatch in fixed-output") => {
+            // Nix gives a fixed output that refers to something the same bit, once its hash is right.
+            FailureClass::OutputRejected
+                if failure.message.contains("hash mismatch in fixed-output")
+                    || failure.message.contains("must not reference store paths") =>
+            {
                 self.hash_mismatch = true;
             }
             // A platform or a feature that nobody has, a graph of what is no input; other refusals have no bit.

@@ -21,17 +21,27 @@ pub fn error(message: &str) -> String {
     text
 }
 
-/// Text from elsewhere without what could steer a terminal: control characters other than tab and colours stay out.
+/// Columns from one tab stop to the next.
+const TAB_COLUMNS: usize = 8;
+
+/// Text from elsewhere without what could steer a terminal: control characters and colours stay out. Tabs become spaces, as
+/// Nix shows them: what precedes a line would move their stops.
 fn harmless(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
+    let mut column = 0;
     let mut rest = text.chars().peekable();
     while let Some(character) = rest.next() {
         if character == '\u{1b}' {
             if rest.next_if_eq(&'[').is_some() {
                 while rest.next().is_some_and(|parameter| !('@'..='~').contains(&parameter)) {}
             }
-        } else if !character.is_control() || character == '\n' || character == '\t' {
+        } else if character == '\t' {
+            let spaces = TAB_COLUMNS - column % TAB_COLUMNS;
+            plain.extend(std::iter::repeat_n(' ', spaces));
+            column += spaces;
+        } else if !character.is_control() || character == '\n' {
             plain.push(character);
+            column = if character == '\n' { 0 } else { column + 1 };
         }
     }
     plain
@@ -187,4 +197,21 @@ pub fn name(derivation: &StorePath) -> &str {
     let base_name = derivation.as_str().rsplit('/').next().unwrap_or_default();
     let name = base_name.split_once('-').map_or(base_name, |(_, name)| name);
     name.strip_suffix(".drv").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn tabs_become_spaces_up_to_their_stops_and_nothing_steers_a_terminal() {
+        for (text, expected) in [
+            ("a\tb", "a       b"),
+            ("12345678\tb", "12345678        b"),
+            ("\u{e9}\tb\n\tc", "\u{e9}       b\n        c"),
+            ("\u{1b}[31mred\u{1b}[0m\tb\r\u{7}", "red     b"),
+        ] {
+            assert_eq!(harmless(text), expected, "{text:?}");
+        }
+    }
 }

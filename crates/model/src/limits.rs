@@ -10,8 +10,8 @@ pub const CONTROL_MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub const BOARD_CHUNK_BYTES_MAX: usize = 64 << 10;
 /// Largest NAR chunk between hosts of the cluster, in bytes.
 pub const CLUSTER_CHUNK_BYTES_MAX: usize = 256 << 10;
-/// Largest derivation text, in bytes (real ones reach a few hundred kilobytes).
-pub const DERIVATION_BYTES_MAX: usize = 2 << 20;
+/// Largest derivation text, in bytes (real ones reach a few hundred kilobytes; an environment of 2 MiB is what the kernel takes).
+pub const DERIVATION_BYTES_MAX: usize = 4 << 20;
 /// Derivations in one plan.
 pub const PLAN_DERIVATIONS_MAX: usize = 200_000;
 /// Wanted outputs of one plan.

@@ -1,7 +1,6 @@
 //! Output checks: what a derivation allows its outputs to refer to, and how large they may be. Texts are Nix's.
-use crate::derivation::Derivation;
+use crate::options::{Checks, OutputChecks};
 use crate::store_path::{StoreDir, StorePath};
-use crate::structured::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the checks look at, of an output or of an input.
@@ -25,96 +24,18 @@ pub struct Known<'a> {
     pub facts: &'a BTreeMap<StorePath, Facts>,
 }
 
-/// The checks of one output.
-#[derive(Default)]
-struct Checks {
-    size_max: Option<u64>,
-    closure_size_max: Option<u64>,
-    allowed_references: Option<Vec<String>>,
-    allowed_requisites: Option<Vec<String>>,
-    disallowed_references: Vec<String>,
-    disallowed_requisites: Vec<String>,
-    ignores_self_references: bool,
-}
-
 /// Checks all outputs. `Err` says what is not allowed.
-pub fn check_outputs(derivation: &Derivation, known: &Known<'_>) -> Result<(), String> {
+pub fn check_outputs(checks: &OutputChecks, known: &Known<'_>) -> Result<(), String> {
     for (name, path) in known.outputs {
-        let checks = match derivation.env("__json") {
-            Some(json) => structured_checks(json, name)?,
-            None => plain_checks(derivation),
+        let checks = match checks {
+            OutputChecks::All(checks) => Some(checks),
+            OutputChecks::Each(checks) => checks.get(name),
         };
-        known.check(name, path, &checks)?;
-    }
-    Ok(())
-}
-
-fn plain_checks(derivation: &Derivation) -> Checks {
-    let list = |name| {
-        derivation.env(name).map(|text| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
-    };
-    Checks {
-        allowed_references: list("allowedReferences"),
-        allowed_requisites: list("allowedRequisites"),
-        disallowed_references: list("disallowedReferences").unwrap_or_default(),
-        disallowed_requisites: list("disallowedRequisites").unwrap_or_default(),
-        ignores_self_references: true,
-        ..Checks::default()
-    }
-}
-
-fn strings(value: &Value) -> Result<Vec<String>, String> {
-    let items = value.as_array().ok_or_else(|| value.not_of_kind("array"))?;
-    let text = |item: &Value| item.as_str().map(str::to_owned).ok_or_else(|| item.not_of_kind("string"));
-    items.iter().map(text).collect()
-}
-
-/// Structured attributes that control a build must be of the kinds that Nix expects. `Err` says which is not.
-pub fn check_kinds(derivation: &Derivation) -> Result<(), String> {
-    let Some(json) = derivation.env("__json") else { return Ok(()) };
-    let attributes = Value::parse(json.as_bytes()).map_err(|error| error.to_string())?;
-    if let Some(features) = attributes.get("requiredSystemFeatures") {
-        strings(features)?;
-    }
-    if let Some(discards) = attributes.get("unsafeDiscardReferences") {
-        for value in discards.as_object().ok_or_else(|| discards.not_of_kind("object"))?.values() {
-            if !matches!(value, Value::Bool(_)) {
-                return Err(value.not_of_kind("boolean"));
-            }
+        if let Some(checks) = checks {
+            known.check(name, path, checks)?;
         }
     }
     Ok(())
-}
-
-fn structured_checks(json: &str, output: &str) -> Result<Checks, String> {
-    let attributes = Value::parse(json.as_bytes()).map_err(|error| error.to_string())?;
-    let Some(all) = attributes.get("outputChecks") else { return Ok(Checks::default()) };
-    let Some(all) = all.as_object() else { return Err("attribute 'outputChecks' must be an object".into()) };
-    let Some(checks) = all.get(output) else { return Ok(Checks::default()) };
-    if checks.as_object().is_none() {
-        return Err(format!("attribute 'outputChecks.{output}' must be an object"));
-    }
-    let size = |name: &str| match checks.get(name) {
-        None => Ok(None),
-        Some(Value::Integer(value)) => Ok(u64::try_from(*value).ok()),
-        Some(Value::Unsigned(value)) => Ok(Some(*value)),
-        Some(other) => {
-            Err(format!("[json.exception.type_error.302] type must be number, but is {}", other.kind()))
-        }
-    };
-    let list = |name: &str| match checks.get(name) {
-        None => Ok(None),
-        Some(value) => strings(value).map(Some),
-    };
-    Ok(Checks {
-        size_max: size("maxSize")?,
-        closure_size_max: size("maxClosureSize")?,
-        allowed_references: list("allowedReferences")?,
-        allowed_requisites: list("allowedRequisites")?,
-        disallowed_references: list("disallowedReferences")?.unwrap_or_default(),
-        disallowed_requisites: list("disallowedRequisites")?.unwrap_or_default(),
-        ignores_self_references: false,
-    })
 }
 
 impl Known<'_> {

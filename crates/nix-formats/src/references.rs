@@ -4,7 +4,7 @@ use crate::store_path::{HASH_PART_LENGTH, StorePath};
 use std::collections::{BTreeSet, HashMap};
 
 /// Which bytes are base-32 digits.
-const IS_DIGIT: [bool; 256] = {
+pub(crate) const IS_DIGIT: [bool; 256] = {
     let mut table = [false; 256];
     let mut index = 0;
     while index < base32::ALPHABET.len() {

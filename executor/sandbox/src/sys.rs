@@ -137,10 +137,23 @@ pub fn ignore_stop_signals() {
 
 /// All signals get their default action, none is blocked.
 pub fn default_signals() -> io::Result<()> {
-    // The C library refuses the signals it keeps for itself; a new program gets those in default state anyway.
+    /// Bytes of the kernel's signal set.
+    const SET_BYTES: usize = 8;
+    // Not by the C library: it keeps 32 and 33 for itself, and its posix_spawn leaves them ignored in what it starts.
+    let all_zero = [0_u64; 4];
+    let none: *const libc::c_void = std::ptr::null();
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action runs no code of ours. Errors mean KILL, STOP or reserved ones, always default.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads one of its sigaction structures, at most as long as this one; all zero is the default
+        // action, which runs no code of ours. Errors mean KILL and STOP, which always have it.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                libc::c_long::from(signal),
+                all_zero.as_ptr(),
+                none,
+                SET_BYTES,
+            )
+        };
     }
     let mut none = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: the set is live memory, initialised by sigemptyset before sigprocmask reads it; null asks for nothing.

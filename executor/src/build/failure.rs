@@ -1,6 +1,7 @@
 //! How failures of a build are classed and worded: in the words of Nix 2.34. Pure.
 use crate::build::run::Ended;
 use model::{Failure, FailureClass, StorePath};
+use std::collections::BTreeSet;
 
 /// Free bytes below which a failed build may have failed for want of room, as Nix sees it.
 pub const FREE_BYTES_MIN: u64 = 8 << 20;
@@ -43,7 +44,7 @@ pub fn of_end(
         Ended::Cancelled => return Some(failure(FailureClass::Cancelled, "the build was cancelled")),
     };
     let mut message = format!("Cannot build '{derivation}'.\nReason: {reason}.\nOutput paths:");
-    for path in outputs {
+    for path in outputs.iter().collect::<BTreeSet<_>>() {
         message.push_str(&format!("\n  {path}"));
     }
     let mut class = FailureClass::BuildFailed;

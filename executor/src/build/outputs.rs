@@ -3,6 +3,7 @@ use crate::tree::{self, TreeError};
 use model::{FailureClass, StorePath};
 use nix_formats::hash::{Hash, HashAlgorithm, Hasher};
 use nix_formats::references::Scanner;
+use nix_formats::rewrite::Rewriter;
 use nix_formats::store_path::{StoreDir, StorePath as BaseName};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -144,10 +145,14 @@ fn examine_one(
         Some(fixed) if fixed.is_recursive => Some(fixed.hash.algorithm),
         _ => None,
     };
+    let own = BaseName::parse_base_name(crate::store::base_name(&expected.path)).ok();
     let mut sha256 = Sha256::new();
     // The NAR's own SHA-256 serves for a recursive one.
     let mut other = recursive_algorithm.filter(|kind| *kind != HashAlgorithm::Sha256).map(Hasher::new);
-    let mut scanner = (!expected.discard_references).then(|| Scanner::new(candidates.iter().cloned()));
+    // Even where references do not count: a fixed output that says its own name is hashed in another way.
+    let wanted = if expected.discard_references { own.as_slice() } else { candidates };
+    let is_scanned = !expected.discard_references || expected.fixed.is_some();
+    let mut scanner = is_scanned.then(|| Scanner::new(wanted.iter().cloned()));
     let nar_size = tree::dump(&tree, &mut |chunk| {
         sha256.update(chunk);
         if let Some(other) = &mut other {
@@ -159,31 +164,65 @@ fn examine_one(
         Ok(())
     })?;
     let nar_sha256: [u8; 32] = sha256.finalize().into();
-    let fixed_hash = match (&expected.fixed, recursive_algorithm) {
-        (None, _) => None,
-        (Some(_), Some(HashAlgorithm::Sha256)) => Hash::new(HashAlgorithm::Sha256, &nar_sha256),
-        (Some(_), Some(_)) => other.map(Hasher::finish),
-        (Some(fixed), None) => Some(flat_hash(&tree, &expected.path, fixed.hash.algorithm)?),
+    let mut found = scanner.map(Scanner::finish).unwrap_or_default();
+    let own = own.filter(|own| found.contains(own));
+    let fixed_hash = match (&expected.fixed, own, recursive_algorithm) {
+        (None, ..) => None,
+        (Some(fixed), Some(own), _) => Some(hash_without_itself(&tree, expected, fixed, &own)?),
+        (Some(_), None, Some(HashAlgorithm::Sha256)) => Hash::new(HashAlgorithm::Sha256, &nar_sha256),
+        (Some(_), None, Some(_)) => other.map(Hasher::finish),
+        (Some(fixed), None, None) => Some(flat_hash(&tree, &expected.path, fixed.hash.algorithm)?),
     };
-    let found = scanner.map(Scanner::finish).unwrap_or_default();
+    if expected.discard_references {
+        found.clear();
+    }
     let full_path = |path: &BaseName| StorePath::from_validated(&StoreDir::default().display(path));
     let references = found.iter().map(full_path).collect();
     Ok(Examined { expected: expected.clone(), tree, nar_sha256, nar_size, references, fixed_hash })
 }
 
+/// The hash of a fixed output that says its own name, which follows from its hash: zeros stand for it then. (Older Nix, 2.8
+/// for one, hashes the places of these zeros too; 2.34 does not.)
+fn hash_without_itself(
+    tree: &Path,
+    expected: &Expected,
+    fixed: &Fixed,
+    own: &BaseName,
+) -> Result<Hash, OutputsError> {
+    let mut hasher = Hasher::new(fixed.hash.algorithm);
+    let mut blanking = Rewriter::blanking(own);
+    let mut push = |chunk: &[u8]| blanking.push(chunk, &mut |bytes| hasher.update(bytes), &mut |_| {});
+    if fixed.is_recursive {
+        tree::dump(tree, &mut |chunk| {
+            push(chunk);
+            Ok(())
+        })?;
+    } else {
+        read_flat(tree, &expected.path, &mut push)?;
+    }
+    blanking.finish(&mut |bytes| hasher.update(bytes));
+    Ok(hasher.finish())
+}
+
 fn flat_hash(tree: &Path, path: &StorePath, algorithm: HashAlgorithm) -> Result<Hash, OutputsError> {
+    let mut hasher = Hasher::new(algorithm);
+    read_flat(tree, path, &mut |bytes| hasher.update(bytes))?;
+    Ok(hasher.finish())
+}
+
+/// Reads the bytes of an output that must be a plain file.
+fn read_flat(tree: &Path, path: &StorePath, sink: &mut dyn FnMut(&[u8])) -> Result<(), OutputsError> {
     let read_error = |source| OutputsError::Read { path: path.clone(), source };
     let status = std::fs::symlink_metadata(tree).map_err(read_error)?;
     if !status.is_file() || status.permissions().mode() & 0o100 != 0 {
         return Err(OutputsError::NotFlat(path.clone()));
     }
     let mut file = File::open(tree).map_err(read_error)?;
-    let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer).map_err(read_error)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
+            0 => return Ok(()),
+            count => sink(&buffer[..count]),
         }
     }
 }

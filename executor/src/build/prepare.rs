@@ -5,15 +5,17 @@ use crate::lease::Lease;
 use crate::store::base_name;
 use model::{Failure, FailureClass, Platform, StorePath};
 use nix_formats::derivation::{self, Derivation, Method, Output};
+use nix_formats::modulo;
+use nix_formats::options::Options;
 use nix_formats::store_path::{StoreDir, StorePath as BaseName};
-use nix_formats::{checks, modulo};
-use std::collections::BTreeSet;
 
 /// A build that may begin.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     /// What the lease's text says.
     pub derivation: Derivation,
+    /// What it demands of its build.
+    pub options: Options,
     /// Its outputs, by name.
     pub outputs: Vec<Expected>,
     /// Whether it is a fixed-output derivation, which sees the network.
@@ -36,9 +38,8 @@ pub fn prepare(lease: &Lease) -> Result<Prepared, Failure> {
     let derivation = derivation::parse(&lease.derivation_text, &store)
         .map_err(|error| rejected(format!("cannot build '{path}': {error}")))?;
     verify_own_path(&store, path, &derivation, &lease.derivation_text)?;
-    check_system(path, &derivation, &lease.platform)?;
-    checks::check_kinds(&derivation).map_err(rejected)?;
-    let discarded = discarded_references(&derivation);
+    let options = Options::of(&derivation).map_err(rejected)?;
+    check_system(path, &derivation, &options, &lease.platform)?;
     let mut outputs = Vec::with_capacity(derivation.outputs.len());
     for (name, output) in &derivation.outputs {
         let (output_path, fixed) = match output {
@@ -60,11 +61,11 @@ pub fn prepare(lease: &Lease) -> Result<Prepared, Failure> {
             name: name.clone(),
             path: StorePath::from_validated(&store.display(output_path)),
             fixed,
-            discard_references: discarded.contains(name),
+            discard_references: options.discarded.contains(name),
         });
     }
     let candidates = candidates(lease, &outputs);
-    Ok(Prepared { is_fixed: derivation.fixed_output().is_some(), derivation, outputs, candidates })
+    Ok(Prepared { is_fixed: derivation.fixed_output().is_some(), derivation, options, outputs, candidates })
 }
 
 /// A `.drv` must hash to its own path: a lease cannot be used to make something else under a known name.
@@ -86,13 +87,19 @@ fn verify_own_path(
     }
 }
 
-fn check_system(path: &StorePath, derivation: &Derivation, platform: &Platform) -> Result<(), Failure> {
-    if derivation.env_is_true("__noChroot") {
+fn check_system(
+    path: &StorePath,
+    derivation: &Derivation,
+    options: &Options,
+    platform: &Platform,
+) -> Result<(), Failure> {
+    if options.no_sandbox {
         return Err(rejected(format!(
             "derivation '{path}' has '__noChroot' set, but that's not allowed when 'sandbox' is 'true'"
         )));
     }
-    if let Some(host_path) = impure_host_dependency(derivation) {
+    // Of those none is allowed here.
+    if let Some(host_path) = options.host_dependencies.first() {
         return Err(rejected(format!(
             "derivation '{path}' requested impure path '{host_path}', but it was not in allowed-impure-host-deps"
         )));
@@ -110,24 +117,6 @@ fn check_system(path: &StorePath, derivation: &Derivation, platform: &Platform) 
         "Cannot build '{path}'.\nReason: platform mismatch\nRequired system: '{}'\nCurrent system: '{}'",
         derivation.system, current
     )))
-}
-
-/// A path of the host that the derivation wants to see: of those none is allowed here.
-fn impure_host_dependency(derivation: &Derivation) -> Option<String> {
-    let listed = derivation.env("__impureHostDeps").unwrap_or_default();
-    let named: BTreeSet<&str> = listed.split_ascii_whitespace().collect();
-    named.first().map(|path| (*path).to_owned())
-}
-
-/// Outputs whose references are not looked for: `unsafeDiscardReferences`, in structured attributes only.
-fn discarded_references(derivation: &Derivation) -> BTreeSet<String> {
-    let json = derivation.env("__json").and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    let named = json
-        .as_ref()
-        .and_then(|json| json.get("unsafeDiscardReferences"))
-        .and_then(|value| value.as_object());
-    let discarded = named.into_iter().flatten().filter(|(_, value)| value.as_bool() == Some(true));
-    discarded.map(|(name, _)| name.clone()).collect()
 }
 
 fn candidates(lease: &Lease, outputs: &[Expected]) -> Vec<BaseName> {

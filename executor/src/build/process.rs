@@ -113,5 +113,5 @@ pub fn check_outputs(lease: &Lease, prepared: &Prepared, outputs: &[Examined]) -
         outputs: &named,
         facts: &facts,
     };
-    checks::check_outputs(&prepared.derivation, &known)
+    checks::check_outputs(&prepared.options.checks, &known)
 }

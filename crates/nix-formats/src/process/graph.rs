@@ -3,7 +3,7 @@ use super::{BuildFile, ProcessError, Surroundings};
 use crate::base32;
 use crate::derivation::Derivation;
 use crate::narinfo::PathInfo;
-use crate::store_path::StorePath;
+use crate::store_path::{HASH_PART_LENGTH, StorePath};
 use crate::structured::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -28,7 +28,14 @@ pub fn plain(
             contents: registration(&closure, surroundings).into_bytes(),
         })
     };
-    words.chunks_exact(2).map(file).collect()
+    // A name that stands there twice is one file, the last.
+    let files = words.chunks_exact(2).map(file).collect::<Result<Vec<_>, _>>()?;
+    Ok(files
+        .into_iter()
+        .map(|file| (file.name.clone(), file))
+        .collect::<BTreeMap<_, _>>()
+        .into_values()
+        .collect())
 }
 
 fn is_file_name(name: &str) -> bool {
@@ -69,10 +76,7 @@ fn collect_strings<'a>(value: &'a Value, strings: &mut Vec<&'a str>) -> Result<(
                 collect_strings(item, strings)?;
             }
         }
-        _ => {
-            let expected = "a store path or a list of store paths";
-            return Err(ProcessError::Type { attribute: "exportReferencesGraph".into(), expected });
-        }
+        _ => return Err(ProcessError::GraphKind),
     }
     Ok(())
 }
@@ -120,14 +124,19 @@ fn reachable(
     members
 }
 
+fn not_a_path(root: &str, surroundings: &Surroundings<'_>) -> ProcessError {
+    let rest = root.strip_prefix(surroundings.store.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    match rest.and_then(|rest| rest.split('/').next()).filter(|name| !name.is_empty()) {
+        Some(name) if name.len() <= HASH_PART_LENGTH => ProcessError::TooShort(name.to_owned()),
+        _ => ProcessError::NotInStore(root.to_owned()),
+    }
+}
+
 /// The closure of paths that the build sees; with a `.drv` file also the closures of all its outputs.
 fn closure(roots: &[&str], surroundings: &Surroundings<'_>) -> Result<BTreeSet<StorePath>, ProcessError> {
     let mut paths = Vec::new();
     for root in roots {
-        let path = surroundings
-            .store
-            .parse_prefix(root)
-            .map_err(|_| ProcessError::NotInStore((*root).to_owned()))?;
+        let path = surroundings.store.parse_prefix(root).map_err(|_| not_a_path(root, surroundings))?;
         if !surroundings.closure.contains_key(&path) {
             return Err(ProcessError::NotInClosure(surroundings.store.display(&path)));
         }

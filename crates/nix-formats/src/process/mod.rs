@@ -32,6 +32,12 @@ pub enum ProcessError {
     /// A value of `exportReferencesGraph` is not a store path.
     #[error("path '{0}' is not in the Nix store")]
     NotInStore(String),
+    /// Nor does it look like one.
+    #[error("'{0}' is too short to be a valid store path")]
+    TooShort(String),
+    /// A value of `exportReferencesGraph` names no paths.
+    #[error("'exportReferencesGraph' value is not an array or a string")]
+    GraphKind,
     /// Structured attributes are not JSON.
     #[error("cannot process structured attributes")]
     Json(#[from] JsonError),
@@ -106,11 +112,13 @@ pub fn process(derivation: &Derivation, surroundings: &Surroundings<'_>) -> Resu
         environment::impure(&names, surroundings, &mut variables);
     }
     environment::last(&mut variables);
-    let builder = placeholders.replace(&derivation.builder);
+    // Nix replaces placeholders in everything but the builder's own name.
+    let builder = derivation.builder.clone();
     let base_name = derivation.builder.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     let given = derivation.arguments.iter().map(Vec::as_slice);
-    let arguments =
-        std::iter::once(base_name).chain(given).map(|argument| placeholders.replace(argument)).collect();
+    let arguments = std::iter::once(base_name.to_vec())
+        .chain(given.map(|argument| placeholders.replace(argument)))
+        .collect();
     let environment = variables
         .into_iter()
         .map(|(name, value)| (placeholders.replace(&name), placeholders.replace(&value)))

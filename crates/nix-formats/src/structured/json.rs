@@ -2,6 +2,7 @@
 //!
 //! serde_json prints floating-point numbers differently, and its features that keep them exact would change
 //! every other crate of the program.
+use super::grisu;
 use std::collections::BTreeMap;
 use thiserror::Error;
 
@@ -155,22 +156,21 @@ fn write_string(value: &str, text: &mut Vec<u8>) {
     text.push(b'"');
 }
 
-/// A double as Nix's JSON library prints it: shortest digits; decimal while the point is within -4 < n <= 15.
+/// A double as Nix's JSON library prints it: decimal while the point is within -4 < n <= 15.
 fn double(value: f64) -> String {
     if !value.is_finite() {
         return "null".to_owned();
     }
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
-    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let point = exponent + 1;
-    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    let position = usize::try_from(point).unwrap_or(0);
+    let sign = if value.is_sign_negative() { "-" } else { "" };
     if value == 0.0 {
-        format!("{sign}0.0")
-    } else if count <= point && point <= 15 {
+        return format!("{sign}0.0");
+    }
+    let (digits, last) = grisu::digits(value.abs());
+    let digits = String::from_utf8_lossy(&digits);
+    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
+    let point = count + last;
+    let position = usize::try_from(point).unwrap_or(0);
+    if count <= point && point <= 15 {
         format!("{sign}{digits}{}.0", "0".repeat(position - digits.len()))
     } else if 0 < point && point <= 15 {
         format!("{sign}{}.{}", &digits[..position], &digits[position..])
@@ -178,8 +178,8 @@ fn double(value: f64) -> String {
         format!("{sign}0.{}{digits}", "0".repeat(usize::try_from(-point).unwrap_or(0)))
     } else {
         let fraction = if digits.len() > 1 { format!(".{}", &digits[1..]) } else { String::new() };
-        let exponent_sign = if exponent < 0 { '-' } else { '+' };
-        format!("{sign}{}{fraction}e{exponent_sign}{:02}", &digits[..1], exponent.unsigned_abs())
+        let exponent_sign = if point < 1 { '-' } else { '+' };
+        format!("{sign}{}{fraction}e{exponent_sign}{:02}", &digits[..1], (point - 1).unsigned_abs())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Structured attributes: JSON read exactly, and written as Nix writes it.
 
+mod grisu;
 mod json;
 mod shell;
 
