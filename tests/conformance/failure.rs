@@ -42,9 +42,13 @@ pub fn of_nix(exit_code: i32, text: &str) -> Failure {
 
 /// A builtin's last words are in its log, but Nix shows them like a message of its own, before the build's.
 fn last_words(message: &mut Vec<String>) -> Vec<String> {
-    let of_build = message.iter().position(|line| line.starts_with("error: Cannot build '"));
+    // The second form is that of Nix before 2.29.
+    let of_build = message.iter().position(|line| {
+        line.starts_with("error: Cannot build '") || line.starts_with("error: builder for '")
+    });
     let is_exit = |at: usize| {
-        message.get(at + 1).is_some_and(|line| line.contains("Reason: builder failed with exit code"))
+        message.iter().skip(at).take(2).any(|line| line.contains("builder failed with exit code"))
+            || message[at].contains("' failed with exit code")
     };
     let count = of_build.filter(|at| is_exit(*at)).unwrap_or(0);
     let unindented = |line: String| line.strip_prefix("       ").map(str::to_owned).unwrap_or(line);

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::host::{Bind, Host, HostSpec, User};
 use crate::lab::Lab;
 use crate::nix_store::NixStore;
+use crate::oracle::Release;
 use crate::process::{Process, wait_until};
 
 /// The user that runs the client on a board.
@@ -19,6 +20,8 @@ const DAEMON_SOCKET: &str = "/nix/var/nix/daemon-socket/socket";
 pub struct BoardSpec {
     /// Host name, and by habit the name in its certificate.
     pub name: String,
+    /// Which real Nix it has.
+    pub release: Release,
     /// Public keys that its daemon trusts.
     pub trusted_keys: Vec<String>,
     /// What else it sees of the machine.
@@ -37,12 +40,12 @@ pub struct Board {
 }
 
 impl Board {
-    /// Starts a board with Nix from set-up's root `sid`. It builds nothing itself (`max-jobs = 0`).
+    /// Starts a board with Nix from a root of set-up. It builds nothing itself (`max-jobs = 0`).
     ///
     /// # Errors
     /// Set-up was not run, or the daemon does not come up.
     pub fn start(lab: &Lab, spec: BoardSpec) -> Result<Self> {
-        let root = lab.cache().product("roots/sid")?;
+        let root = lab.cache().product(spec.release.root())?;
         let host = lab.host(HostSpec { name: spec.name, root, binds: spec.binds, ..HostSpec::default() })?;
         let configuration = format!(
             "build-users-group = nixbld\nsandbox = true\nrequire-sigs = true\nmax-jobs = 0\nsubstituters =\n\

@@ -30,13 +30,14 @@ while read -r source target access; do
     mount --bind "$source" "$r$target"
     if [ "$access" = ro ]; then mount -o remount,bind,ro "$r$target"; fi
 done <"$dir/binds"
-if [ -e "$dir/binfmt" ]; then
-    mkdir "$r/run/binfmt"
-    mount -t binfmt_misc binfmt_misc "$r/run/binfmt"
-    while read -r rule; do printf '%s' "$rule" >"$r/run/binfmt/register"; done <"$dir/binfmt"
-fi
 cd "$r"
 pivot_root . .outside
+# Interpreters are named as this host sees them: builds see those names.
+if [ -e "/.outside/$dir/binfmt" ]; then
+    mkdir /run/binfmt
+    mount -t binfmt_misc binfmt_misc /run/binfmt
+    while read -r rule; do printf '%s' "$rule" >/run/binfmt/register; done <"/.outside/$dir/binfmt"
+fi
 umount -l /.outside
 echo ready
 cat >/dev/null <&3 &

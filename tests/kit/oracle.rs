@@ -18,10 +18,16 @@ const BUILD_LIMIT: Duration = Duration::from_secs(900);
 const MAGIC: &str = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
 const MASK: &str = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
 
+/// Where executors keep theirs: emulated builds see this name, in `/proc/1/cmdline` for one.
+const INTERPRETER: &str = "/var/lib/elsewhere/interpreters/qemu-aarch64";
+
 const CONFIGURATION: &str = "build-users-group = nixbld\nsandbox = true\nsubstituters =\nrequire-sigs = false\n\
      max-jobs = 2\nextra-platforms = i686-linux aarch64-linux\nlog-lines = 25\nsystem-features = nixos-test benchmark big-parallel\n";
 /// The exit code of a command in which a build ran out of time.
 const TIMED_OUT: i32 = 101;
+
+/// In place of what Nix says when it says nothing (2.8 registers fixed outputs that refer to something under another path).
+const MISPLACED: &str = "error: the build succeeds, and its output is not valid";
 
 /// What precedes the derivation in errors that end a whole command of many derivations.
 const ABORTING: &[&str] = &["while parsing derivation '", "\nerror: derivation '"];
@@ -53,7 +59,7 @@ impl Release {
     }
 
     /// The root of set-up that has it.
-    fn root(self) -> &'static str {
+    pub(crate) fn root(self) -> &'static str {
         match self {
             Self::Nix2_8 => "roots/bookworm-nix",
             Self::Nix2_26 => "roots/trixie-nix",
@@ -115,8 +121,9 @@ impl Oracle {
         })?;
         let shell = lab.cache().product("busybox-amd64")?;
         binds.push(Bind { source: shell, target: SANDBOX_SHELL.into(), writable: false });
-        let rules =
-            interpreter.map(|file| format!(":elsewhere-oracle:M::{MAGIC}:{MASK}:{}:POF", file.display()));
+        let rules = interpreter.is_some().then(|| format!(":elsewhere:M::{MAGIC}:{MASK}:{INTERPRETER}:POF"));
+        let bind = |source| Bind { source, target: INTERPRETER.into(), writable: false };
+        binds.extend(interpreter.map(bind));
         let spec = HostSpec { name, root, binds, binfmt_rules: rules.into_iter().collect() };
         let host = lab.host(spec).context("start the oracle (emulation needs Linux 6.7 or later)")?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -170,8 +177,9 @@ impl Oracle {
                 return Ok(((*derivation).clone(), failed));
             }
             let paths: Vec<String> = outputs.values().cloned().collect();
-            let verdict = built_verdict(outputs, &self.store().path_infos(&paths)?);
-            Ok(((*derivation).clone(), verdict.with_context(|| format!("outputs of {derivation}"))?))
+            let built = built_verdict(outputs, &self.store().path_infos(&paths)?);
+            let misplaced = || Verdict::Failed { exit_code: 0, text: MISPLACED.to_owned() };
+            Ok(((*derivation).clone(), built.unwrap_or_else(|_| misplaced())))
         })?;
         verdicts.extend(alone);
         Ok(verdicts)

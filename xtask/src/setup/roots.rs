@@ -66,7 +66,7 @@ impl NixVersion {
             Self::Nix2_26 => ("trixie-nix", "trixie"),
             Self::Nix2_34 => return None,
         };
-        Some(Root { name, suite, packages: "nix-bin,busybox-static,iproute2", nix: true })
+        Some(Root { name, suite, packages: "nix-bin,busybox-static,ca-certificates,iproute2", nix: true })
     }
 }
 
