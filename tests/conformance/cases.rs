@@ -22,7 +22,7 @@ pub struct Case {
     pub rules: Vec<String>,
 }
 
-/// Cases by name; of the own table the name begins with `native.` or `emulated.`, of a file with the file's.
+/// Cases by name; of the own table the name begins with `native.` or `emulated.`, of a file with the file's (`FILE-emulated.`).
 pub type Cases = BTreeMap<String, Case>;
 
 /// What there is to compare.
@@ -107,6 +107,7 @@ fn of_file(
     let arguments = Arguments { file: inside, given: &given };
     let names: Vec<String> = store.evaluate(&walk, &arguments.wanting("names"))?;
     let stem = file.file_stem().and_then(|stem| stem.to_str()).context("its name is not UTF-8")?;
+    let stem = if request.emulated { format!("{stem}-emulated") } else { stem.to_owned() };
     let one = |index: usize| store.evaluate::<Described>(&walk, &arguments.wanting(&index.to_string()));
     let described: Vec<Result<Described>> =
         match store.evaluate::<Vec<Described>>(&walk, &arguments.wanting("all")) {

@@ -28,6 +28,8 @@ pub fn make(lab: &Lab) -> Result<PathBuf> {
     serve(&directory, "http://127.0.0.1:1")?;
     fs::copy(own.join("walk.nix"), directory.join("walk.nix"))?;
     fs::copy(own.join("script"), directory.join("script"))?;
+    // Every byte that a value of Nix can have.
+    fs::write(directory.join("bytes"), (1..=u8::MAX).collect::<Vec<_>>())?;
     fs::set_permissions(directory.join("script"), fs::Permissions::from_mode(0o755))?;
     let names = applets(&lab.cache().product("busybox-amd64")?)?;
     for (architecture, compiler) in ARCHITECTURES {

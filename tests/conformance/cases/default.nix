@@ -1,8 +1,12 @@
 # All cases: { native.NAME and emulated.NAME = { derivation, outputs }; }.
 let
   forArchitecture = arch:
-    let library = import ./library.nix { inherit arch; };
-    in builtins.foldl' (all: file: all // import file library) { } [
+    let
+        library = import ./library.nix { inherit arch; };
+        # A name that stood twice would hide a case.
+        join = all: file: let new = import file library; twice = builtins.attrNames (builtins.intersectAttrs all new); in
+          if twice == [ ] then all // new else throw "cases with one name: ${toString twice}";
+    in builtins.foldl' join { } [
       ./environment.nix
       ./sandbox.nix
       ./files.nix
@@ -12,11 +16,13 @@ let
       ./failures.nix
       ./emulation.nix
       ./builtins.nix
+      ./uncommon.nix
+      ./attributes.nix
+      ./probe.nix
     ];
   # Process 1 that dies of a fault of its own under qemu hangs for ever, in real Nix too: natively only.
-  # /proc/1/cmdline names the emulator's path, which is the emulating host's own business.
   # A 32-bit system is one of x86.
-  nativeOnly = [ "processOneCommandLine" "abortsItself" "faultsItself" "machineOf32Bits" ];
+  nativeOnly = [ "abortsItself" "faultsItself" "machineOf32Bits" ];
   # Other names, or the fixed outputs of both kinds were the same paths.
   describe = kind: name: make:
     let made = make "${name}-${kind}";

@@ -59,4 +59,19 @@ in {
   structuredTypeOfDiscards = covers "B5.types" structured "echo x > $out" { unsafeDiscardReferences.out = 1; };
   chrootRefused = covers "B5.no-chroot" shell "true" { __noChroot = true; };
   dependencyFails = covers "D5.dependency" shell "cat ${shell "echo first; exit 5" { } "fails-below"} > $out" { };
+
+  logControl = covers "C5.control-lines" shell ''
+    echo first
+    printf '%s\n' '@nix not json' '@nix {}' '@nix []' '@nix {"action":"other"}' '@nix {"action":"setPhase"}' '@nix {"action":"setPhase","phase":"install"}' '@nix{"action":"setPhase","phase":"x"}' ' @nix {}' '@nix' '@nix '
+    echo last; exit 1
+  '' { };
+  logMessages = covers "C5.control-lines" shell ''
+    printf '%s\n' '@nix {"action":"msg","level":1,"msg":"a warning"}' '@nix {"action":"start","id":7,"level":3,"type":105,"text":"not this kind","fields":[]}' '@nix {"action":"stop","id":7}' '@nix {"action":"result","id":9,"type":101,"fields":["x"]}'
+    echo last; exit 1
+  '' { };
+  logCarriage = covers "C5.lines" shell "printf 'one\\rtwo\\r\\nthree\\r\\r\\nlonger\\rx\\n\\rfour\\n10%%\\r50%%\\r100%%\\ndone\\n'; exit 1" { };
+  logLong = covers "C5.lines" shell "head -c 60000 /dev/zero | tr '\\0' x; echo; head -c 5000 /dev/zero | tr '\\0' y; exit 1" { };
+  logBytes = covers "C5.lines" shell "printf '\\001\\007\\033[31mred\\033[0m \\033]0;title\\007 \\177\\n\\ttab\\tb\\nüber\\n'; exit 1" { };
+  logUnfinished = covers "C5.lines" shell "printf 'no end'; exit 1" { };
+  logEmptyLines = covers "C5.lines" shell "echo; echo; echo x; echo; echo ' indented '; echo; exit 1" { };
 }

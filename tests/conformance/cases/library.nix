@@ -50,6 +50,9 @@ rec {
   # Facts of one topic of the probe, which is process 1.
   facts = topic: extra: name: derivation ({ inherit name system; builder = probe; args = [ topic ]; } // extra);
 
+  # What the probe makes in its output.
+  makes = topic: name: derivation { inherit name system; builder = probe; args = [ topic ]; report = "/build/report"; };
+
   # Structured attributes: the shell finds its outputs in .attrs.sh, as any builder has to.
   structured = text: extra: name: derivation ({
     inherit name system;
