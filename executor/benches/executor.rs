@@ -12,20 +12,22 @@
 mod kit;
 
 use executor::build::directory::Directory;
+use executor::build::disk::Disk;
 use executor::build::jail::{self, InputKind, Jail, JailInput, JailNetwork};
 use executor::build::log::Piece;
 use executor::build::outputs::{self, Expected};
 use executor::build::run::{self, Ended, LogSink};
 use executor::lease::{LeaseKey, Limits};
 use executor::slots::Slots;
+use executor::store::Store;
 use model::{Epoch, LeaseId, StorePath};
 use nix_formats::store_path::StoreDir;
 use sandbox::spec::{Command as Program, Ids, Request};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Odd, so that there is a middle.
 const SANDBOXES: usize = 101;
@@ -86,6 +88,7 @@ struct Place {
     directory: PathBuf,
     launcher: PathBuf,
     slots: Slots,
+    disk: Arc<Disk>,
     program: PathBuf,
 }
 
@@ -98,7 +101,9 @@ impl Place {
         let program = inputs.join("0/true");
         fs::copy(kit::cached("busybox-amd64"), &program).unwrap();
         let slots = Slots::new(&[Ids { user: 0x3400_0000, group: 0x3400_0000 }]);
-        Self { directory: directory.to_owned(), launcher: kit::launcher(), slots, program }
+        let store = Store::open(&directory.join("store"), false).unwrap();
+        let disk = Arc::new(Disk::new(Arc::new(store), 0));
+        Self { directory: directory.to_owned(), launcher: kit::launcher(), slots, disk, program }
     }
 
     /// Seconds that the builder takes outside any sandbox.
@@ -115,7 +120,9 @@ impl Place {
         let taken = self.slots.take().await.unwrap();
         let started = Instant::now();
         let key = LeaseKey { id: LeaseId(number as u64), epoch: Epoch(1) };
-        let directory = Directory::make(&self.directory.join("builds"), taken.slot, key).await.unwrap();
+        let directory = Directory::make(&self.directory.join("builds"), taken.slot, key, self.disk.enter())
+            .await
+            .unwrap();
         let made_s = started.elapsed().as_secs_f64();
 
         let started = Instant::now();
@@ -139,6 +146,7 @@ impl Place {
             inputs: (0..inputs).map(input).collect(),
             outputs: vec![format!("{}-out", base_hash(LARGE_INPUTS))],
             network: JailNetwork::None,
+            cgroup: None,
             system: "x86_64-linux",
             host_ids: taken.slot.ids,
             is_emulated: false,
@@ -148,8 +156,8 @@ impl Place {
             has_kvm: false,
             certificates: None,
         })));
-        let cancel = CancellationToken::new();
-        let run = run::run(&self.launcher, &request, Limits::default(), &cancel, &mut Nothing).await.unwrap();
+        let never = std::future::pending();
+        let run = run::run(&self.launcher, &request, Limits::default(), never, &mut Nothing).await.unwrap();
         assert_eq!(run.ended, Ended::Exited(0));
         let ran_s = started.elapsed().as_secs_f64();
 

@@ -58,9 +58,12 @@ enum Action {
         /// The static qemu-user.
         #[arg(long)]
         qemu: PathBuf,
-        /// The processor model that it shall always emulate.
-        #[arg(long, default_value = "cortex-a72")]
-        cpu: String,
+        /// The system that it emulates.
+        #[arg(long, default_value = "aarch64-linux")]
+        system: String,
+        /// The processor model that it shall always emulate; by default the one that executors take for that system.
+        #[arg(long)]
+        cpu: Option<String>,
         /// Where to write it.
         #[arg(long)]
         output: PathBuf,
@@ -86,7 +89,10 @@ impl Configured {
 /// Whatever kept it from being done.
 pub fn main() -> anyhow::Result<()> {
     let line = CommandLine::parse();
-    if let Some(Action::Interpreter { qemu, cpu, output }) = line.action {
+    if let Some(Action::Interpreter { qemu, system, cpu, output }) = line.action {
+        let cpu = cpu.or_else(|| platform::usual_model(&system).map(str::to_owned));
+        let cpu =
+            cpu.with_context(|| format!("no processor model is known for {system}: name one by --cpu"))?;
         return platform::self_contained_file(&qemu, &cpu, &output).map_err(anyhow::Error::msg);
     }
     let config = line.configured.load()?;

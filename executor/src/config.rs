@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// Largest weight that the kernel takes.
+const CPU_WEIGHT_MAX: u64 = 10_000;
 /// Where Linux distributions keep certificate authorities.
 const CERTIFICATES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -39,7 +41,7 @@ pub struct Config {
     /// What to offer.
     #[serde(default)]
     pub platforms: Platforms,
-    /// Systems to emulate, by name.
+    /// Systems to emulate, by name; by default all that are known.
     #[serde(default = "default_emulation")]
     pub emulation: BTreeMap<String, Emulation>,
     /// System features to offer; `kvm` only if `/dev/kvm` is usable.
@@ -104,7 +106,7 @@ impl Default for Platforms {
 pub struct Emulation {
     /// A static qemu-user; by default the usual names are looked up in PATH.
     pub qemu: Option<PathBuf>,
-    /// Processor model; by default `cortex-a72` for aarch64.
+    /// Processor model; by default `cortex-a72` for aarch64, `cortex-a7` for armv7l, `sifive-u54` for riscv64.
     pub cpu: Option<String>,
 }
 
@@ -118,6 +120,8 @@ pub struct Sandbox {
     pub dev_shm_size: Option<String>,
     /// Which network fixed-output builds have; by default their own where slirp4netns works, else the host's.
     pub fixed_output_network: Option<FixedOutputNetwork>,
+    /// A directory of cgroup v2 for this executor alone; by default its own cgroup, if that is delegated to it.
+    pub cgroup: Option<PathBuf>,
     /// First of the ids that builds run as, one for each slot; by default from `/etc/subuid` and `/etc/subgid`.
     pub first_id: Option<u32>,
 }
@@ -135,7 +139,7 @@ pub enum FixedOutputNetwork {
 }
 
 /// Limits of every build; 0 means none.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// Seconds from start to end.
@@ -144,11 +148,53 @@ pub struct LimitsConfig {
     pub max_silent_s: u64,
     /// Bytes of log.
     pub log_bytes_max: u64,
+    /// Memory of all its processes together, files in memory included; needs cgroup v2, as the next two do.
+    pub memory_bytes_max: u64,
+    /// Processes and threads.
+    pub processes_max: u64,
+    /// Share of the processors when others want them, too: 1 to 10000; the default of everything is 100.
+    pub cpu_weight: u64,
+    /// Bytes that stay free on the disk of `state_dir`: below, builds are ended, the youngest first.
+    pub disk_free_bytes_min: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            timeout_s: 0,
+            max_silent_s: 0,
+            log_bytes_max: 0,
+            memory_bytes_max: 0,
+            processes_max: 0,
+            cpu_weight: 0,
+            disk_free_bytes_min: 1 << 30,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// Those that cgroups keep.
+    ///
+    /// # Errors
+    /// A weight that the kernel does not take.
+    pub fn of_cgroups(&self) -> Result<sandbox::cgroup::Limits, ConfigError> {
+        if self.cpu_weight > CPU_WEIGHT_MAX {
+            return Err(ConfigError::CpuWeight(self.cpu_weight));
+        }
+        Ok(sandbox::cgroup::Limits {
+            memory_bytes_max: none_if_zero(self.memory_bytes_max),
+            processes_max: none_if_zero(self.processes_max),
+            cpu_weight: none_if_zero(self.cpu_weight),
+        })
+    }
+}
+
+fn none_if_zero(value: u64) -> Option<u64> {
+    (value > 0).then_some(value)
 }
 
 impl From<LimitsConfig> for Limits {
     fn from(config: LimitsConfig) -> Self {
-        let none_if_zero = |value: u64| (value > 0).then_some(value);
         Self {
             timeout_s: none_if_zero(config.timeout_s),
             max_silent_s: none_if_zero(config.max_silent_s),
@@ -166,7 +212,9 @@ fn default_state_dir() -> PathBuf {
 }
 
 fn default_emulation() -> BTreeMap<String, Emulation> {
-    BTreeMap::from([("aarch64-linux".to_owned(), Emulation::default())])
+    ["aarch64-linux", "armv7l-linux", "riscv64-linux"]
+        .map(|system| (system.to_owned(), Emulation::default()))
+        .into()
 }
 
 fn default_features() -> Vec<String> {
@@ -187,6 +235,9 @@ pub struct SandboxPath {
 /// What is wrong with a configuration beyond its syntax.
 #[derive(Debug, Error)]
 pub enum ConfigError {
+    /// `limits.cpu_weight`.
+    #[error("limits.cpu_weight is {0}, and can be 1 to {CPU_WEIGHT_MAX}, or 0 for the default")]
+    CpuWeight(u64),
     /// `sandbox.paths`.
     #[error(
         "sandbox path `{0}` is not `target`, `target=source` or either followed by `?`, with absolute paths"

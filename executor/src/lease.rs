@@ -101,7 +101,7 @@ impl Limits {
     }
 }
 
-/// Milliseconds of each step of a build.
+/// Milliseconds of each step of a build, and what it used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Times {
     /// Until all inputs were here.
@@ -112,6 +112,25 @@ pub struct Times {
     pub outputs_ms: u64,
     /// Bytes of inputs that had to be fetched.
     pub input_bytes_fetched: u64,
+    /// What the sandbox used, when there was one.
+    pub usage: Option<Usage>,
+}
+
+/// What a build used in its sandbox.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Most memory at one time; of the largest process alone unless `is_of_all`.
+    pub memory_bytes_peak: u64,
+    /// Processor time in user mode.
+    pub user_ms: u64,
+    /// Processor time in the kernel.
+    pub system_ms: u64,
+    /// Bytes read from disks.
+    pub read_bytes: u64,
+    /// Bytes written to disks.
+    pub written_bytes: u64,
+    /// Of all processes, by cgroups; else of process 1 and those that were waited for.
+    pub is_of_all: bool,
 }
 
 /// What a lease is for: a coordinator that restarted knows only what it is told.

@@ -29,6 +29,7 @@ const STOP_WAIT: Duration = Duration::from_secs(20);
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    config.limits.of_cgroups()?;
     let state = State::open(&config).await?;
     let proven = prove(&config).await;
     report(&proven);
@@ -109,6 +110,8 @@ fn desk(config: &Config, proven: &Proven, store: &Arc<Store>) -> anyhow::Result<
         downloader: Downloader::new(config.downloads, config.certificates().as_deref())?,
         certificates: config.certificates(),
         interpreters: proven.interpreters.clone(),
+        resources: proven.resources.clone(),
+        disk_free_bytes_min: config.limits.disk_free_bytes_min,
         platforms: offers.iter().map(|offer| offer.platform.clone()).collect(),
         user_id: user_id(),
     };

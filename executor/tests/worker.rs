@@ -1,10 +1,11 @@
 //! Leases from their inputs to their outputs through the real sandbox, natively and emulated, as root and unprivileged.
+#![expect(clippy::unwrap_used, reason = "a failing helper is a failing test")]
 mod kit;
 
 use kit::{Bench, Built};
 use model::{BuiltOutput, FailureClass, Outcome, Platform, System};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -19,9 +20,16 @@ fn native() -> Platform {
     Platform::Native(System("x86_64-linux".into()))
 }
 
-fn emulated() -> Platform {
-    Platform::Emulated(System("aarch64-linux".into()))
+fn emulated(system: &str) -> Platform {
+    Platform::Emulated(System(system.into()))
 }
+
+/// Foreign systems: Nix's and Debian's word for each, the machine that its programs see, its processor.
+const FOREIGN: [(&str, &str, &str, &str); 3] = [
+    ("aarch64-linux", "arm64", "aarch64", "cortex-a72"),
+    ("armv7l-linux", "armhf", "armv7l", "cortex-a7"),
+    ("riscv64-linux", "riscv64", "riscv64", "sifive-u54"),
+];
 
 fn one(built: &Built) -> &BuiltOutput {
     match &built.outcome {
@@ -51,12 +59,19 @@ mod scenario {
         let bench = Bench::new().await;
         let capability = &bench.proven.capability;
         let cross = Platform::Cross { build: System("x86_64-linux".into()) };
-        for platform in [native(), cross, Platform::Builtin, emulated()] {
-            let is_offered = capability.offers.iter().any(|offer| offer.platform == platform);
-            assert!(is_offered, "{platform} is not among {capability:?}");
+        let detail = |platform: Platform| {
+            let offer = capability.offers.iter().find(|offer| offer.platform == platform);
+            &offer.unwrap_or_else(|| panic!("{platform} is not among {capability:?}")).detail
+        };
+        for platform in [native(), cross, Platform::Builtin] {
+            detail(platform);
         }
-        let detail = &capability.offers.iter().find(|offer| offer.platform == emulated()).unwrap().detail;
-        assert!(detail.contains("cortex-a72, self-contained, private binfmt_misc"), "{detail}");
+        let version = fs::read_to_string(kit::cached("qemu/VERSION")).unwrap();
+        for (system, _, _, model) in FOREIGN {
+            let expected = format!("qemu {}, {model}, self-contained, private binfmt_misc", version.trim());
+            let detail = detail(emulated(system));
+            assert!(detail.starts_with(&expected), "{detail}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,12 +87,14 @@ mod scenario {
         let built = bench.build(bench.lease(cross, &busybox, "directory", script)).await;
         assert_nar(one(&built), DIRECTORY);
 
-        let busybox = bench.busybox("arm64");
-        let script = format!("[ $(uname -m) = aarch64 ] && {script}");
-        let built = bench.build(bench.lease(emulated(), &busybox, "directory", &script)).await;
-        assert_nar(one(&built), DIRECTORY);
+        for (system, debian, machine, _) in FOREIGN {
+            let busybox = bench.busybox(debian);
+            let script = format!("[ $(uname -m) = {machine} ] && {script}");
+            let built = bench.build(bench.lease(emulated(system), &busybox, "directory", &script)).await;
+            assert_nar(one(&built), DIRECTORY);
+        }
         let held = bench.store.held();
-        assert_eq!(held.len(), 5, "two inputs and three outputs: {held:?}");
+        assert_eq!(held.len(), 9, "four inputs and five outputs: {held:?}");
         assert_eq!(bench.left_over().await, Vec::<std::path::PathBuf>::new());
     }
 
@@ -168,7 +185,7 @@ mod scenario {
         let (class, _, message) = failed(&built);
         assert_eq!(class, FailureClass::InputRejected);
         assert!(message.contains("hashes to"), "{message}");
-        let foreign = Platform::Emulated(System("riscv64-linux".into()));
+        let foreign = emulated("loongarch64-linux");
         let built = bench.build(bench.lease(foreign, &busybox, "foreign", "echo >$out")).await;
         assert_eq!(failed(&built).0, FailureClass::Infrastructure);
         let mut missing = bench.lease(native(), &busybox, "missing", "echo >$out");
@@ -180,13 +197,140 @@ mod scenario {
     }
 }
 
+/// Ways out through the outputs, and what is larger than Nix takes.
+mod hostile {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn links_in_outputs_stay_links_and_nothing_behind_them_is_touched() {
+        let bench = Bench::new().await;
+        let busybox = bench.busybox("amd64");
+        let key = bench.directory.path().join("key");
+        fs::write(&key, "secret").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+        let before = fs::metadata(&key).unwrap();
+        let passwd = fs::metadata("/etc/passwd").unwrap();
+        let script = format!(
+            "mkdir $out; cd $out; ln -s {key} key; ln -s /etc/passwd passwd; ln -s ../../../../../.. up; ln -s . self
+             echo x >a; ln a b; ln {busybox}/bin/busybox input 2>/dev/null && echo linked; chmod 0 a; chmod 700 .",
+            key = key.display(),
+            busybox = busybox.id.path
+        );
+        let built = bench.build(bench.lease(native(), &busybox, "links", &script)).await;
+        let id = model::ContentId { domain: model::TrustDomain::Shared, path: one(&built).path.clone() };
+        assert_eq!(built.log, "");
+        let tree = bench.store.tree(&id);
+        assert_eq!(fs::read_link(tree.join("key")).unwrap(), key);
+        assert_eq!(fs::read(tree.join("b")).unwrap(), b"x\n");
+        let built = bench
+            .build(bench.lease(native(), &busybox, "is-a-link", &format!("ln -s {} $out", key.display())))
+            .await;
+        let id = model::ContentId { domain: model::TrustDomain::Shared, path: one(&built).path.clone() };
+        assert_eq!(fs::read_link(bench.store.tree(&id)).unwrap(), key);
+        for (path, before) in [(key.as_path(), before), (std::path::Path::new("/etc/passwd"), passwd)] {
+            let after = fs::metadata(path).unwrap();
+            let facts = |status: &fs::Metadata| (status.mode(), status.uid(), status.mtime(), status.nlink());
+            assert_eq!(facts(&after), facts(&before), "{}", path.display());
+        }
+        assert_eq!(fs::read(&key).unwrap(), b"secret");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_larger_than_nix_takes_is_refused_and_removed() {
+        let bench = Bench::new().await;
+        let busybox = bench.busybox("amd64");
+        let name = "n".repeat(255);
+        let script = format!(
+            "mkdir $out; echo >$out/{name}; ln -s $(printf '%04095d' 1) $out/far; echo >$out/$(printf 'a\\nb\\001')"
+        );
+        let built = bench.build(bench.lease(native(), &busybox, "limits", &script)).await;
+        assert_eq!(one(&built).facts.references, []);
+        // 63 levels of directories below the output's own are the most.
+        for (levels, is_taken) in [(63, true), (64, false), (900, false)] {
+            let script = format!(
+                "mkdir /build/t; cd /build; i=1; while [ $i -lt {levels} ]; do mkdir n && mv t n && mv n t || exit 9; i=$((i+1)); done
+                 mkdir $out && cp -r t $out/ 2>/dev/null; [ {levels} -gt 100 ] || exit 0
+                 cd $out; i=1; while [ $i -lt {levels} ]; do mkdir d && cd d || exit 0; i=$((i+1)); done"
+            );
+            let built =
+                bench.build(bench.lease(native(), &busybox, &format!("deep-{levels}"), &script)).await;
+            match built.outcome {
+                Outcome::Built(_) => assert!(is_taken, "{levels} levels are taken"),
+                Outcome::Failed(failure) => {
+                    assert!(
+                        !is_taken && failure.class == FailureClass::OutputRejected,
+                        "{levels}: {failure:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(bench.left_over().await, Vec::<std::path::PathBuf>::new());
+    }
+
+    /// On a disk of 160 MB that [`again`] mounts.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_full_disk_is_an_outcome_and_harms_nobody_else() {
+        let Some(disk) = std::env::var_os("EXECUTOR_TEST_DISK") else { return };
+        let bench = Bench::on(std::path::Path::new(&disk), 40 << 20).await;
+        let busybox = bench.busybox("amd64");
+        let lease = |name: &str, script: &str| bench.lease(native(), &busybox, name, script);
+        // Faster than anybody looks: the file system itself says that it is full.
+        let fast = "dd if=/dev/zero of=/build/x bs=1M count=400 2>/dev/null || dd if=/dev/zero of=$out bs=1M count=400";
+        let built = bench.build(lease("fast", fast)).await;
+        assert_eq!(failed(&built).0, FailureClass::OutOfDisk, "{:?}", built.outcome);
+        assert_eq!(bench.left_over().await, Vec::<std::path::PathBuf>::new());
+        // Slowly, beside an older build that wants nothing.
+        let slow = "i=0; while [ $i -lt 50 ]; do dd if=/dev/zero of=/build/$i bs=1M count=4 2>/dev/null; sleep 0.2; i=$((i+1)); done";
+        let older = bench.build(lease("older", "sleep 12; echo >$out"));
+        let younger = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            bench.build(lease("slow", slow)).await
+        };
+        let (older, younger) = tokio::join!(older, younger);
+        one(&older);
+        let (class, _, message) = failed(&younger);
+        assert_eq!(class, FailureClass::OutOfDisk, "{message}");
+        assert!(
+            message.contains("the executor's disk is full") && message.contains("40 MiB are kept"),
+            "{message}"
+        );
+        assert_eq!(bench.left_over().await, Vec::<std::path::PathBuf>::new());
+        one(&bench.build(lease("after", "echo >$out")).await);
+        // Without room nothing begins.
+        let filler = bench.directory.path().join("filler");
+        let free = bench.store.free_disk_bytes().saturating_sub(20 << 20);
+        fs::write(&filler, vec![1; usize::try_from(free).unwrap()]).unwrap();
+        let built = bench.build(lease("refused", "echo >$out; echo began")).await;
+        assert_eq!((failed(&built).0, built.log.as_str()), (FailureClass::OutOfDisk, ""));
+        fs::remove_file(filler).unwrap();
+        one(&bench.build(lease("refused", "echo >$out")).await);
+        println!("the disk was filled");
+    }
+}
+
+#[test]
+fn root_on_a_small_disk_survives_that_it_is_full() {
+    if std::env::var_os("EXECUTOR_TEST_AGAIN").is_none() {
+        let text = again(0, "hostile::a_full_disk");
+        assert!(text.contains("the disk was filled") && text.contains("1 passed"), "{text}");
+    }
+}
+
 #[test]
 fn an_unprivileged_user_with_subordinate_ids_does_all_of_it() {
-    if std::env::var_os("EXECUTOR_TEST_UNPRIVILEGED").is_some() {
-        return;
+    if std::env::var_os("EXECUTOR_TEST_AGAIN").is_none() {
+        let text = again(USER, "::");
+        assert!(text.contains("the disk was filled") && text.contains("9 passed"), "{text}");
     }
-    let user = rustix::process::geteuid().as_raw();
-    assert_eq!(user, 0, "this test becomes another user and must be run as root");
+}
+
+/// Runs tests of this program again, as another user, with a small disk.
+fn again(user: u32, tests: &str) -> String {
+    assert_eq!(
+        rustix::process::geteuid().as_raw(),
+        0,
+        "this test becomes other users and must be run as root"
+    );
     // Where that user can get to, which a home directory's target is not.
     let directory = tempfile::Builder::new().prefix("executor-user-").tempdir_in("/var/tmp").unwrap();
     let open = fs::Permissions::from_mode(0o755);
@@ -200,18 +344,20 @@ fn an_unprivileged_user_with_subordinate_ids_does_all_of_it() {
         fs::write(directory.path().join(name), format!("{USER}:800000:16\n")).unwrap();
     }
     let script = "for file in passwd subuid subgid; do mount --bind \"$0/$file\" /etc/$file; done
-                  exec setpriv --reuid=\"$1\" --regid=\"$1\" --clear-groups \"$0/test\" scenario::";
+                  mkdir \"$0/disk\"; mount -t tmpfs -o size=160m tmpfs \"$0/disk\"; chown \"$1\" \"$0/disk\"
+                  exec setpriv --reuid=\"$1\" --regid=\"$1\" --clear-groups \"$0/test\" --nocapture \"$2\"";
     let output = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "sh", "-ec", script])
         .arg(directory.path())
-        .arg(USER.to_string())
+        .args([&user.to_string(), tests])
         .env("ELSEWHERE_BIN", directory.path())
-        .env("EXECUTOR_TEST_UNPRIVILEGED", "1")
+        .env("EXECUTOR_TEST_AGAIN", "1")
+        .env("EXECUTOR_TEST_DISK", directory.path().join("disk"))
         .env("HOME", "/")
         .current_dir("/")
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("6 passed"), "{text}");
+    text
 }

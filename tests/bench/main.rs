@@ -64,7 +64,7 @@ impl Bench {
             lab,
             OracleSpec {
                 name: "oracle".into(),
-                interpreter: Some(cluster.interpreter()?),
+                interpreters: cluster.interpreters()?,
                 binds: binds(lab)?,
                 ..OracleSpec::default()
             },

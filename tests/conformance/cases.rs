@@ -22,7 +22,8 @@ pub struct Case {
     pub rules: Vec<String>,
 }
 
-/// Cases by name; of the own table the name begins with `native.` or `emulated.`, of a file with the file's (`FILE-emulated.`).
+/// Cases by name; of the own table the name begins with `native.`, `emulated.` (aarch64), `armv7l.` or
+/// `riscv64.`, of a file with the file's (`FILE-emulated.`).
 pub type Cases = BTreeMap<String, Case>;
 
 /// What there is to compare.
@@ -44,7 +45,7 @@ struct Described {
 pub fn find(store: &NixStore<'_>, request: &Request) -> Result<Found> {
     if request.files.is_empty() {
         let mut cases = instantiate(store)?;
-        cases.retain(|name, _| !request.emulated || name.starts_with("emulated."));
+        cases.retain(|name, _| !request.emulated || !name.starts_with("native."));
         return Ok(Found { cases, ..Found::default() });
     }
     let mut found = Found::default();

@@ -13,7 +13,12 @@ use crate::served;
 /// Where hosts see it.
 pub const IN_HOSTS: &str = "/conformance";
 
-const ARCHITECTURES: &[(&str, &str)] = &[("amd64", "gcc"), ("arm64", "aarch64-linux-gnu-gcc")];
+const ARCHITECTURES: &[(&str, &str)] = &[
+    ("amd64", "gcc"),
+    ("arm64", "aarch64-linux-gnu-gcc"),
+    ("armhf", "arm-linux-gnueabihf-gcc"),
+    ("riscv64", "riscv64-linux-gnu-gcc"),
+];
 
 /// Lays the directory out, below the lab's. Downloads of the cases come from nowhere until [`serve`] says where from.
 pub fn make(lab: &Lab) -> Result<PathBuf> {

@@ -85,7 +85,7 @@ fn oracle(lab: &Lab, cluster: &Cluster, release: Release, binds: Vec<Bind>) -> R
     let spec = OracleSpec {
         name: format!("oracle-{release:?}").replace('_', "-").to_lowercase(),
         release,
-        interpreter: Some(cluster.interpreter()?),
+        interpreters: cluster.interpreters()?,
         binds,
         has_shell: true,
         silence_max_s: Some(SILENCE_MAX_S),

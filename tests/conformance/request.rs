@@ -16,7 +16,7 @@ pub const VARIABLE: &str = "ELSEWHERE_CONFORMANCE";
 pub struct Request {
     /// `2.8`, `2.26` or `2.34`; all three in the tier `long` when none is named.
     pub nix: Option<String>,
-    /// Only what is built for aarch64.
+    /// Only what is emulated.
     pub emulated: bool,
     /// Nix files from anyone, instead of the own table.
     pub files: Vec<PathBuf>,

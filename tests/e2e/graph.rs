@@ -73,15 +73,10 @@ fn same_as_real_nix(lab: &Lab, scene: &Scene, attribute: &str, limit: Duration) 
     let paths: Vec<String> = outputs.values().flat_map(BTreeMap::values).cloned().collect();
     let ours = store.path_infos(&paths)?;
 
-    let interpreter = scene.cluster.interpreter()?;
+    let interpreters = scene.cluster.interpreters()?;
     let oracle = Oracle::start(
         lab,
-        OracleSpec {
-            name: "oracle".into(),
-            interpreter: Some(interpreter),
-            binds: binds(lab)?,
-            ..OracleSpec::default()
-        },
+        OracleSpec { name: "oracle".into(), interpreters, binds: binds(lab)?, ..OracleSpec::default() },
     )?;
     ensure!(
         oracle.store().instantiate(DEMO, &[attribute], &[])? == root,

@@ -83,7 +83,7 @@ fn same_as_real_nix(lab: &Lab, scene: &Scene, release: Release, file: &str, attr
         OracleSpec {
             name: "oracle".into(),
             release,
-            interpreter: Some(scene.cluster.interpreter()?),
+            interpreters: scene.cluster.interpreters()?,
             binds: binds(lab)?,
             ..OracleSpec::default()
         },

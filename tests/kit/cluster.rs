@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::board::{BOARD_USER, Board, BoardSpec};
 use crate::certificates::Certificates;
 use crate::client::Client;
+use crate::emulation::{FOREIGN, Foreign, Interpreter};
 use crate::host::{Bind, Host, HostSpec, User};
 use crate::lab::Lab;
 use crate::process::{Process, wait_until};
@@ -22,7 +23,8 @@ const CONFIGURATION: &str = "/etc/elsewhere/config.toml";
 const SIGNING_KEY: &str = "/etc/elsewhere/nix.key";
 /// Where executors and oracles have the shell that their builds may see.
 pub const SANDBOX_SHELL: &str = "/opt/busybox";
-const QEMU: &str = "/opt/qemu-aarch64";
+/// Where executors have the emulators.
+const QEMU: &str = "/opt/qemu";
 /// How long a program may take until it listens; an executor proves its platforms before.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
@@ -48,7 +50,7 @@ pub struct ExecutorSpec {
     pub native: bool,
     /// Offers derivations for other systems.
     pub cross: bool,
-    /// Offers emulated aarch64 derivations.
+    /// Offers emulated derivations, of all foreign systems.
     pub emulated: bool,
     /// Builds see [`SANDBOX_SHELL`] as /bin/sh.
     pub has_shell: bool,
@@ -139,8 +141,7 @@ impl Cluster {
         self.certificates.install(&host, &spec.name, SERVICE_USER)?;
         let configuration = format!(
             "coordinator = \"{}\"\ndata_listen = \"0.0.0.0:{DATA_PORT}\"\ndata_advertise = \"{}:{DATA_PORT}\"\nslots = {}\n{}\
-             [platforms]\nnative = {}\ncross = {}\nemulated = {}\n[emulation.aarch64-linux]\nqemu = \"{QEMU}\"\n\
-             [sandbox]\npaths = [{}]\n",
+             [platforms]\nnative = {}\ncross = {}\nemulated = {}\n{}[sandbox]\npaths = [{}]\n",
             self.address(),
             host.address(),
             spec.slots,
@@ -148,6 +149,7 @@ impl Cluster {
             spec.native,
             spec.cross,
             spec.emulated,
+            emulation(),
             if spec.has_shell { format!("\"/bin/sh={SANDBOX_SHELL}\"") } else { String::new() }
         );
         host.write(CONFIGURATION, configuration, 0o644, SERVICE_USER)?;
@@ -191,16 +193,22 @@ impl Cluster {
         &mut self.coordinator
     }
 
-    /// The interpreter file that executors emulate with: theirs has this contents.
+    /// The interpreter files that executors emulate with: theirs have this contents.
     ///
     /// # Errors
-    /// The executor's program cannot make it.
-    pub fn interpreter(&self) -> Result<PathBuf> {
-        let file = self.lab.directory().join("interpreter-aarch64");
+    /// The executor's program cannot make them.
+    pub fn interpreters(&self) -> Result<Vec<Interpreter>> {
+        let interpreter = |foreign| Ok(Interpreter { foreign, file: self.interpreter(foreign)? });
+        FOREIGN.iter().map(interpreter).collect()
+    }
+
+    fn interpreter(&self, foreign: &Foreign) -> Result<PathBuf> {
+        let file = self.lab.directory().join(format!("interpreter-{}", foreign.processor));
         if !file.exists() {
-            let qemu = self.lab.cache().product("qemu/qemu-aarch64")?;
+            let qemu = self.lab.cache().product(&format!("qemu/qemu-{}", foreign.processor))?;
             let mut executor = Command::new(self.programs.outside("elsewhere-executor"));
-            executor.args(["interpreter", "--qemu"]).arg(qemu).arg("--output").arg(&file);
+            executor.args(["interpreter", "--system", foreign.system, "--qemu"]).arg(qemu);
+            executor.arg("--output").arg(&file);
             let made = executor.output().context("start elsewhere-executor")?;
             ensure!(made.status.success(), "make the interpreter: {}", String::from_utf8_lossy(&made.stderr));
         }
@@ -247,8 +255,16 @@ impl Cluster {
     }
 }
 
+/// The tables of an executor's configuration that say how it emulates.
+fn emulation() -> String {
+    let table = |foreign: &Foreign| {
+        format!("[emulation.{}]\nqemu = \"{}\"\n", foreign.system, foreign.qemu(QEMU).display())
+    };
+    FOREIGN.iter().map(table).collect()
+}
+
 fn service_host(lab: &Lab, programs: &Programs, name: &str) -> Result<Host> {
-    let qemu = lab.cache().product("qemu/qemu-aarch64")?;
+    let qemu = lab.cache().product("qemu")?;
     let bind = |source, target: &str| Bind { source, target: target.into(), writable: false };
     let shell = lab.cache().product("busybox-amd64")?;
     let binds = vec![programs.bind(), bind(qemu, QEMU), bind(shell, SANDBOX_SHELL)];

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cluster::SANDBOX_SHELL;
+use crate::emulation::Interpreter;
 use crate::host::{Bind, Host, HostSpec, User};
 use crate::lab::Lab;
 use crate::nix_store::{NixStore, PathInfo};
@@ -14,15 +15,9 @@ use crate::parallel::for_all;
 
 /// How long all builds of one question may take.
 const BUILD_LIMIT: Duration = Duration::from_secs(900);
-/// ELF header of aarch64 programs, and the bits of it that count (the ABI byte and ET_EXEC or ET_DYN do not).
-const MAGIC: &str = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
-const MASK: &str = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
-
-/// Where executors keep theirs: emulated builds see this name, in `/proc/1/cmdline` for one.
-const INTERPRETER: &str = "/var/lib/elsewhere/interpreters/qemu-aarch64";
 
 const CONFIGURATION: &str = "build-users-group = nixbld\nsandbox = true\nsubstituters =\nrequire-sigs = false\n\
-     max-jobs = 2\nextra-platforms = i686-linux aarch64-linux\nlog-lines = 25\nsystem-features = nixos-test benchmark big-parallel\n";
+     max-jobs = 2\nextra-platforms = i686-linux aarch64-linux armv7l-linux riscv64-linux\nlog-lines = 25\nsystem-features = nixos-test benchmark big-parallel\n";
 /// The exit code of a command in which a build ran out of time.
 const TIMED_OUT: i32 = 101;
 
@@ -75,8 +70,8 @@ pub struct OracleSpec {
     pub name: String,
     /// Which real Nix.
     pub release: Release,
-    /// The executors' own emulator file; without it nothing is emulated.
-    pub interpreter: Option<PathBuf>,
+    /// The executors' own emulator files; without them nothing is emulated.
+    pub interpreters: Vec<Interpreter>,
     /// What else it sees of the machine.
     pub binds: Vec<Bind>,
     /// Builds see [`SANDBOX_SHELL`] as /bin/sh.
@@ -115,16 +110,15 @@ impl Oracle {
     /// # Errors
     /// Set-up was not run, or this kernel has no binfmt_misc in user namespaces (Linux 6.7 has).
     pub fn start(lab: &Lab, spec: OracleSpec) -> Result<Self> {
-        let OracleSpec { name, release, interpreter, mut binds, has_shell, silence_max_s } = spec;
+        let OracleSpec { name, release, interpreters, mut binds, has_shell, silence_max_s } = spec;
         let root = lab.cache().product(release.root()).with_context(|| {
             format!("{release:?}: `cargo xtask conformance --nix VERSION` or `test --long` makes its root")
         })?;
         let shell = lab.cache().product("busybox-amd64")?;
         binds.push(Bind { source: shell, target: SANDBOX_SHELL.into(), writable: false });
-        let rules = interpreter.is_some().then(|| format!(":elsewhere:M::{MAGIC}:{MASK}:{INTERPRETER}:POF"));
-        let bind = |source| Bind { source, target: INTERPRETER.into(), writable: false };
-        binds.extend(interpreter.map(bind));
-        let spec = HostSpec { name, root, binds, binfmt_rules: rules.into_iter().collect() };
+        binds.extend(interpreters.iter().map(Interpreter::bind));
+        let binfmt_rules = interpreters.iter().map(Interpreter::rule).collect();
+        let spec = HostSpec { name, root, binds, binfmt_rules };
         let host = lab.host(spec).context("start the oracle (emulation needs Linux 6.7 or later)")?;
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let silence = silence_max_s.unwrap_or_default();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::{
-    BOARD_USER, Bind, Board, BoardSpec, HostSpec, Jaeger, Lab, Oracle, OracleSpec, User, run, wait_until,
+    BOARD_USER, Bind, Board, BoardSpec, FOREIGN, HostSpec, Interpreter, Jaeger, Lab, Oracle, OracleSpec,
+    User, run, wait_until,
 };
 
 fn host(lab: &Lab, name: &str) -> Result<tests::Host> {
@@ -100,14 +101,15 @@ fn a_board_holds_derivations_and_sources_only() {
 #[test]
 fn the_oracle_is_real_nix_that_emulates() {
     run("kit-oracle", |lab| {
-        let qemu = lab.cache().product("qemu/qemu-aarch64")?;
+        let file = lab.cache().product("qemu/qemu-aarch64")?;
+        let interpreters = vec![Interpreter { foreign: &FOREIGN[0], file }];
         let bind = |source, target: &str| Bind { source, target: target.into(), writable: false };
         let graphs = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
         let sources = lab.cache().product("sources")?;
         let binds = vec![bind(graphs, "/graphs"), bind(sources, "/var/cache/elsewhere/sources")];
         let oracle = Oracle::start(
             lab,
-            OracleSpec { name: "oracle".into(), interpreter: Some(qemu), binds, ..OracleSpec::default() },
+            OracleSpec { name: "oracle".into(), interpreters, binds, ..OracleSpec::default() },
         )?;
         let made = oracle.store().instantiate("/graphs/graphs.nix", &["ordinary", "failing"], &[])?;
         let build =

@@ -18,7 +18,7 @@ pub struct Request {
     /// Version of real Nix: 2.8, 2.26 or 2.34 (default: the one whose behaviour is ours, 2.34)
     #[arg(long, value_name = "VERSION")]
     nix: Option<setup::NixVersion>,
-    /// Only what is built for aarch64; functions of files that want a `system` or an `arch` get aarch64-linux and arm64
+    /// Only what is emulated; functions of files that want a `system` or an `arch` get aarch64-linux and arm64
     #[arg(long)]
     emulated: bool,
     /// Compare every derivation that this Nix file evaluates to, instead of the own table (its directory is visible to Nix)

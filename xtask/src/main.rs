@@ -33,7 +33,11 @@ enum Task {
     /// Show it: a cluster and a board on this machine, a real graph of C software, the result valid in the board's store
     Demo(demo::Request),
     /// Make what the demo and the tests need, once, in $ELSEWHERE_CACHE (default /var/cache/elsewhere)
-    Setup,
+    Setup {
+        /// What only the tier long needs, too: other versions of Nix, the virtual machine
+        #[arg(long)]
+        long: bool,
+    },
     /// Make development certificates and a Nix signing key in a directory; run again it adds what is missing
     Certs(certs::Request),
     /// Check the rules of this house that no compiler checks
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
 fn perform(task: Task) -> Result<()> {
     match task {
         Task::Demo(request) => demo::run(&request),
-        Task::Setup => setup::run(),
+        Task::Setup { long } => set_up(long),
         Task::Certs(request) => certs::run(&request),
         Task::Tidy => tidy::run(),
         Task::Test(request) => test::run(&request),
@@ -78,6 +82,15 @@ fn perform(task: Task) -> Result<()> {
         Task::Bench => bench::run(),
         Task::Dist => dist::make(),
     }
+}
+
+fn set_up(long: bool) -> Result<()> {
+    setup::run()?;
+    if long {
+        setup::old_nix(&setup::NixVersion::ALL)?;
+        setup::machine()?;
+    }
+    Ok(())
 }
 
 /// The repository that this xtask belongs to.

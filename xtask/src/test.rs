@@ -40,6 +40,7 @@ pub fn run(request: &Request) -> Result<()> {
     setup::run()?;
     if request.long {
         setup::old_nix(&setup::NixVersion::ALL)?;
+        setup::machine()?;
     }
     let mut steps =
         vec![step("compile", &["build", "--all-targets"], &Request { filter: None, long: request.long })?];

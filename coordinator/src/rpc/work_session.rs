@@ -153,13 +153,19 @@ impl WorkSession {
             None => misreported("it has no outcome".to_owned()),
         };
         if let Some(times) = report.times {
-            tracing::debug!(
+            let usage = report.usage.unwrap_or_default();
+            tracing::info!(
                 executor = %self.executor,
                 path = %task.path,
                 inputs_ms = times.inputs_ms,
                 build_ms = times.build_ms,
                 outputs_ms = times.outputs_ms,
                 input_bytes_fetched = times.input_bytes_fetched,
+                memory_bytes_peak = usage.memory_bytes_peak,
+                user_ms = usage.user_ms,
+                system_ms = usage.system_ms,
+                read_bytes = usage.read_bytes,
+                written_bytes = usage.written_bytes,
                 "reported"
             );
         }

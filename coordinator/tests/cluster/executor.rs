@@ -176,6 +176,7 @@ impl Session {
             epoch: lease.epoch,
             outcome: Some(outcome),
             times: None,
+            usage: None,
             derivation: lease.derivation.clone(),
         };
         self.say(Message::Report(report)).await;

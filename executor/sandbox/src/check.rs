@@ -53,6 +53,7 @@ pub(crate) fn spec(spec: &Spec, own: Ids) -> Result<(), SpecError> {
     if let Network::Joined { program } = &spec.network {
         host_path(program)?;
     }
+    spec.cgroup.iter().try_for_each(host_path)?;
     if spec.interpreters.len() > RULES_MAX {
         return refuse("interpreters", "too many");
     }

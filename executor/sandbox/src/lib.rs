@@ -1,6 +1,7 @@
 //! The sandbox: takes a Spec and becomes the jail. Knows nothing of Nix, builds or gRPC; the only home of `unsafe`.
 pub mod binfmt;
 mod bytes;
+pub mod cgroup;
 mod check;
 mod failure;
 mod init;

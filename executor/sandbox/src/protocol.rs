@@ -94,6 +94,12 @@ pub struct Finished {
     pub system_microseconds: u64,
     /// Largest resident set of any one process, in bytes.
     pub resident_bytes_max: u64,
+    /// Bytes that it read from block devices.
+    #[serde(default)]
+    pub read_bytes: u64,
+    /// Bytes that it wrote to them.
+    #[serde(default)]
+    pub written_bytes: u64,
 }
 
 /// Exit code or signal.

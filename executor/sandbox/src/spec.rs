@@ -60,6 +60,9 @@ pub struct Spec {
     pub umask: u32,
     /// Resource limits to set; all others are inherited.
     pub limits: Vec<Limit>,
+    /// Host path of the cgroup that all processes of the sandbox are in; none leaves them in the launcher's.
+    #[serde(default)]
+    pub cgroup: Option<ByteString>,
     /// Which network the build sees.
     pub network: Network,
     /// Refuse set-id bits and extended attributes, as Nix does.

@@ -10,6 +10,9 @@ use rustix::thread::UnshareFlags;
 
 use crate::seccomp::Instruction;
 
+/// What the kernel counts a process's input and output in, whatever the device.
+const BLOCK_BYTES: u64 = 512;
+
 /// In which of the two processes a call returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -30,13 +33,24 @@ pub struct Ended {
     pub system_microseconds: u64,
     /// Largest resident set, in bytes.
     pub resident_bytes_max: u64,
+    /// Bytes read from block devices.
+    pub read_bytes: u64,
+    /// Bytes written to block devices.
+    pub written_bytes: u64,
 }
 
 impl Ended {
     /// Of a process that used nothing, by what wait(2) would give.
     #[cfg(test)]
     pub fn from_status(status: i32) -> Self {
-        Self { status, user_microseconds: 0, system_microseconds: 0, resident_bytes_max: 0 }
+        Self {
+            status,
+            user_microseconds: 0,
+            system_microseconds: 0,
+            resident_bytes_max: 0,
+            read_bytes: 0,
+            written_bytes: 0,
+        }
     }
 
     /// The exit code, when it called exit.
@@ -101,11 +115,14 @@ pub fn wait(pid: Pid) -> io::Result<Ended> {
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         seconds.saturating_mul(1_000_000).saturating_add(u64::try_from(time.tv_usec).unwrap_or(0))
     };
+    let blocks = |count: libc::c_long| u64::try_from(count).unwrap_or(0).saturating_mul(BLOCK_BYTES);
     Ok(Ended {
         status,
         user_microseconds: microseconds(usage.ru_utime),
         system_microseconds: microseconds(usage.ru_stime),
         resident_bytes_max: u64::try_from(usage.ru_maxrss).unwrap_or(0).saturating_mul(1024),
+        read_bytes: blocks(usage.ru_inblock),
+        written_bytes: blocks(usage.ru_oublock),
     })
 }
 

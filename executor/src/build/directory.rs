@@ -1,4 +1,5 @@
 //! The directory of one build: its root and its scratch space, made before and removed after, whatever happens between.
+use super::disk::Present;
 use super::failure::failure;
 use super::log::Piece;
 use super::run::{self, LogSink};
@@ -12,13 +13,14 @@ use sandbox::spec::{Ids, Reclaim, Request};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use tokio_util::sync::CancellationToken;
 
 /// Where one build happens.
 #[derive(Debug)]
 pub struct Directory {
     /// Whose build.
     pub slot: Slot,
+    /// Its place among those that use the disk.
+    pub present: Present,
     path: PathBuf,
     /// Becomes `/`.
     pub root: PathBuf,
@@ -31,10 +33,16 @@ impl Directory {
     ///
     /// # Errors
     /// This executor's own trouble.
-    pub async fn make(builds_directory: &Path, slot: Slot, key: LeaseKey) -> Result<Self, Failure> {
+    pub async fn make(
+        builds_directory: &Path,
+        slot: Slot,
+        key: LeaseKey,
+        present: Present,
+    ) -> Result<Self, Failure> {
         let name = format!("{}-{}-{key}", slot.ids.user, slot.ids.group);
         let path = builds_directory.join(name);
-        let directory = Self { slot, root: path.join("root"), scratch: path.join("scratch"), path };
+        let (root, scratch) = (path.join("root"), path.join("scratch"));
+        let directory = Self { slot, present, root, scratch, path };
         let (path, root, scratch) =
             (directory.path.clone(), directory.root.clone(), directory.scratch.clone());
         let made = blocking(move || {
@@ -59,11 +67,11 @@ impl Directory {
         }
     }
 
-    /// Removes the directory in the background; the slot is free afterwards.
+    /// Removes the directory in the background; the slot is free afterwards, and the disk as it was.
     pub fn clean_up(self, launcher: PathBuf, taken: Taken) {
         node::task::spawn("clean-up", async move {
             remove(&launcher, &self.path, self.slot.ids).await;
-            drop(taken);
+            drop((self.present, taken));
         });
     }
 }
@@ -93,7 +101,7 @@ async fn remove(launcher: &Path, path: &Path, ids: Ids) {
     }
     let request = Request::Reclaim(Reclaim { host_ids: ids, paths: vec![path.into()] });
     let reclaimed =
-        run::run(launcher, &request, Limits::default(), &CancellationToken::new(), &mut Nothing).await;
+        run::run(launcher, &request, Limits::default(), std::future::pending(), &mut Nothing).await;
     if let Err(error) = reclaimed {
         tracing::warn!(path = %path.display(), error = chain(&error), "files of a build cannot be taken back");
     }

@@ -11,12 +11,21 @@ pub fn failure(class: FailureClass, message: impl Into<String>) -> Failure {
     Failure { class, message: message.into(), exit_status: None, missing_inputs: Vec::new() }
 }
 
+/// What may explain a failure beside the builder's end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Around {
+    /// Free bytes on the disk.
+    pub free_bytes: u64,
+    /// The limit of processes, when the build wanted more.
+    pub processes_refused_at: Option<u64>,
+}
+
 /// The failure that the end of the builder means; `None` when it succeeded.
 pub fn of_end(
     derivation: &StorePath,
     outputs: &[StorePath],
     ended: &Ended,
-    free_bytes: u64,
+    Around { free_bytes, processes_refused_at }: Around,
 ) -> Option<Failure> {
     let mut exit_status = None;
     let reason = match ended {
@@ -41,6 +50,16 @@ pub fn of_end(
             let message = format!("killed after writing more than {limit_bytes} bytes of log output");
             return Some(failure(FailureClass::LogLimitExceeded, message));
         }
+        Ended::OutOfMemory { limit_bytes } => return Some(out_of_memory(derivation, *limit_bytes)),
+        Ended::OutOfDisk { free_bytes, reserve_bytes } => {
+            let message = format!(
+                "Cannot build '{derivation}'.\nReason: builder was ended because the executor's disk is full: {} are \
+                 free, and {} are kept.\nMake room there, or lower `limits.disk_free_bytes_min`.",
+                mebibytes(*free_bytes),
+                mebibytes(*reserve_bytes)
+            );
+            return Some(failure(FailureClass::OutOfDisk, message));
+        }
         Ended::Cancelled => return Some(failure(FailureClass::Cancelled, "the build was cancelled")),
     };
     let mut message = format!("Cannot build '{derivation}'.\nReason: {reason}.\nOutput paths:");
@@ -52,7 +71,31 @@ pub fn of_end(
         message.push_str("\nnote: build failure may have been caused by lack of free disk space");
         class = FailureClass::OutOfDisk;
     }
+    if let Some(limit) = processes_refused_at {
+        message.push_str(&format!(
+            "\nnote: the build wanted more than the {limit} processes that this executor allows (`limits.processes_max`)"
+        ));
+    }
     Some(Failure { exit_status, ..failure(class, message) })
+}
+
+fn out_of_memory(derivation: &StorePath, limit_bytes: Option<u64>) -> Failure {
+    let why = match limit_bytes {
+        Some(limit) => format!(
+            "it was ended at the limit of {}.\nRaise `limits.memory_bytes_max` of the executors, or let the derivation \
+             do less at once (`enableParallelBuilding = false`).",
+            mebibytes(limit)
+        ),
+        None => "the executor's machine had no more.\nGive it more memory or fewer slots, or set \
+                 `limits.memory_bytes_max` so that one build cannot take all."
+            .to_owned(),
+    };
+    let message = format!("Cannot build '{derivation}'.\nReason: builder ran out of memory: {why}");
+    failure(FailureClass::OutOfMemory, message)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// What `strsignal` of the GNU C library says.
@@ -137,9 +180,51 @@ mod tests {
             (Ended::Cancelled, 0, Some((FailureClass::Cancelled, None, "the build was cancelled".into()))),
         ];
         for (ended, free_bytes, expected) in cases {
-            let seen = of_end(&derivation, std::slice::from_ref(&output), &ended, free_bytes);
+            let around = Around { free_bytes, processes_refused_at: None };
+            let seen = of_end(&derivation, std::slice::from_ref(&output), &ended, around);
             let seen = seen.map(|failure| (failure.class, failure.exit_status, failure.message));
             assert_eq!(seen, expected, "{ended:?}");
         }
+    }
+
+    #[test]
+    fn want_of_memory_processes_and_room_is_said_with_its_limit_and_what_to_do() {
+        let derivation = StorePath::from_validated("/nix/store/w51084ksv60sy0fkcb9hz4rxv8rv2avb-one.drv");
+        let check = |ended, processes_refused_at, class, parts: &[&str]| {
+            let around = Around { free_bytes: u64::MAX, processes_refused_at };
+            let seen = of_end(&derivation, &[], &ended, around).unwrap();
+            assert_eq!(seen.class, class, "{ended:?}");
+            for part in parts {
+                assert!(seen.message.contains(part), "{}", seen.message);
+            }
+        };
+        check(
+            Ended::OutOfMemory { limit_bytes: Some(512 << 20) },
+            None,
+            FailureClass::OutOfMemory,
+            &[
+                "-one.drv'.\nReason: builder ran out of memory: ",
+                "limit of 512 MiB.",
+                "limits.memory_bytes_max",
+            ],
+        );
+        check(
+            Ended::OutOfMemory { limit_bytes: None },
+            None,
+            FailureClass::OutOfMemory,
+            &["the executor's machine had no more", "fewer slots"],
+        );
+        check(
+            Ended::OutOfDisk { free_bytes: 3 << 20, reserve_bytes: 1 << 30 },
+            None,
+            FailureClass::OutOfDisk,
+            &["disk is full: 3 MiB are free, and 1024 MiB are kept", "limits.disk_free_bytes_min"],
+        );
+        check(
+            Ended::Exited(2),
+            Some(40),
+            FailureClass::BuildFailed,
+            &["builder failed with exit code 2", "more than the 40 processes", "limits.processes_max"],
+        );
     }
 }

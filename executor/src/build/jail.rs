@@ -82,6 +82,8 @@ pub struct Jail<'a> {
     pub network: JailNetwork,
     /// The derivation's system.
     pub system: &'a str,
+    /// Where its limits are in force and its use is measured.
+    pub cgroup: Option<ByteString>,
     /// Ids that the build runs as on this host.
     pub host_ids: Ids,
     /// Whether the program is of a foreign system.
@@ -123,6 +125,7 @@ pub fn spec(jail: Jail<'_>) -> Spec {
         linux32,
         umask: 0o022,
         limits: vec![Limit { resource: Resource::Core, soft: Some(0), hard: None }],
+        cgroup: jail.cgroup,
         network: match &jail.network {
             JailNetwork::None => Network::Isolated,
             JailNetwork::Host => Network::Host,

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod directory;
+pub mod disk;
 pub mod failure;
 pub mod inputs;
 pub mod jail;
@@ -10,6 +11,7 @@ pub mod outputs;
 pub mod prepare;
 pub mod process;
 pub mod run;
+pub mod usage;
 pub mod verdict;
 mod worker;
 

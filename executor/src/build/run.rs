@@ -12,7 +12,6 @@ use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Bytes of log read at once.
 const LOG_READ_BYTES: usize = 16 << 10;
@@ -43,6 +42,18 @@ pub enum Ended {
         /// The limit.
         limit_bytes: u64,
     },
+    /// Killed: there was no more memory for it.
+    OutOfMemory {
+        /// Its limit; none when the whole machine had no more.
+        limit_bytes: Option<u64>,
+    },
+    /// Killed: the disk was nearly full.
+    OutOfDisk {
+        /// What was left.
+        free_bytes: u64,
+        /// What is to be left.
+        reserve_bytes: u64,
+    },
     /// Killed: nobody wants it.
     Cancelled,
 }
@@ -65,7 +76,7 @@ pub enum RunError {
     #[error("the pipes of the launcher broke")]
     Pipe(#[source] std::io::Error),
     /// It could not make the sandbox.
-    #[error("cannot {step} '{path}' for the sandbox: {message}")]
+    #[error("cannot {step}{} for the sandbox: {message}", quoted(path))]
     Sandbox {
         /// What was attempted.
         step: String,
@@ -82,6 +93,10 @@ pub enum RunError {
         /// What it wrote instead of events.
         words: String,
     },
+}
+
+fn quoted(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!(" '{path}'") }
 }
 
 /// What ran.
@@ -101,7 +116,7 @@ pub trait LogSink {
     fn piece(&mut self, piece: Piece) -> impl Future<Output = ()> + Send;
 }
 
-/// Starts the launcher with a request and follows it to its end.
+/// Starts the launcher with a request and follows it to its end, or until `stop` says how it ends.
 ///
 /// # Errors
 /// This executor's own trouble; what a build does is in the result.
@@ -109,7 +124,7 @@ pub async fn run(
     launcher: &Path,
     request: &Request,
     limits: Limits,
-    cancel: &CancellationToken,
+    stop: impl Future<Output = Ended>,
     log: &mut impl LogSink,
 ) -> Result<Run, RunError> {
     let request = protocol::encode_request(request)?;
@@ -139,7 +154,7 @@ pub async fn run(
     }
     drop(request);
     let mut events = Events::default();
-    following.follow(stdout, stderr, cancel, log, &mut events).await?;
+    following.follow(stdout, stderr, stop, log, &mut events).await?;
     let gave_up = following.give_up.is_some_and(|time| time <= Instant::now());
     let status = end(&mut child, gave_up).await?;
     events.judge(following.stopped, status)
@@ -171,10 +186,11 @@ impl Following {
         &mut self,
         mut stdout: ChildStdout,
         stderr: ChildStderr,
-        cancel: &CancellationToken,
+        stop: impl Future<Output = Ended>,
         log: &mut impl LogSink,
         events: &mut Events,
     ) -> Result<(), RunError> {
+        tokio::pin!(stop);
         let mut lines = BufReader::new(stderr);
         let mut line = Vec::new();
         let mut buffer = vec![0; LOG_READ_BYTES];
@@ -192,7 +208,7 @@ impl Following {
                         line.clear();
                     }
                 },
-                () = cancel.cancelled(), if self.stopped.is_none() => self.stop(Ended::Cancelled),
+                ended = &mut stop, if self.stopped.is_none() => self.stop(ended),
                 () = tokio::time::sleep_until(self.next_limit()) => {
                     if self.give_up.is_some() {
                         break;

@@ -1,19 +1,21 @@
 //! Takes a lease from its inputs to its outputs.
 use super::directory::Directory;
-use super::failure::{self, failure};
+use super::disk::Disk;
+use super::failure::{self, Around, failure};
 use super::inputs::{Inputs, InputsError};
 use super::jail::{self, InputKind, Jail, JailInput, JailNetwork};
 use super::log::Piece;
 use super::outputs::{self, Examined, OutputsError};
 use super::prepare::{Prepared, prepare};
 use super::process;
-use super::run::{self, LogSink, Run};
-use super::verdict;
+use super::run::{self, Ended, LogSink, Run};
+use super::{usage, verdict};
 use crate::blocking::blocking;
 use crate::builtin::view::View;
 use crate::builtin::{self, Control, Downloader};
 use crate::config::SandboxPath;
-use crate::lease::{Lease, LeaseKey, Limits, Times};
+use crate::lease::{Lease, LeaseKey, Limits, Times, Usage};
+use crate::platform::Resources;
 use crate::session::desk::Builder;
 use crate::session::uplink::Uplink;
 use crate::slots::Slots;
@@ -23,6 +25,7 @@ use futures_util::future::BoxFuture;
 use model::{BuiltOutput, ContentId, Failure, FailureClass, Outcome, Platform};
 use node::exit::chain;
 use sandbox::binfmt::Rule;
+use sandbox::cgroup::{self, Cgroup, Used};
 use sandbox::spec::Request;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -57,6 +60,10 @@ pub struct Settings {
     pub downloader: Downloader,
     /// Interpreters for emulated builds.
     pub interpreters: Vec<Rule>,
+    /// What limits and measures builds.
+    pub resources: Resources,
+    /// Bytes that stay free on the disk.
+    pub disk_free_bytes_min: u64,
     /// What was proven: leases for anything else are refused.
     pub platforms: Vec<Platform>,
     /// The executor's own user.
@@ -70,12 +77,14 @@ pub struct Worker {
     store: Arc<Store>,
     inputs: Inputs,
     slots: Slots,
+    disk: Arc<Disk>,
 }
 
 impl Worker {
     /// A worker over a store.
     pub fn new(settings: Settings, store: Arc<Store>, inputs: Inputs, slots: Slots) -> Self {
-        Self { settings, store, inputs, slots }
+        let disk = Arc::new(Disk::new(store.clone(), settings.disk_free_bytes_min));
+        Self { settings, store, inputs, slots, disk }
     }
 
     async fn run(
@@ -103,7 +112,12 @@ impl Worker {
         };
         let taken =
             taken.ok_or_else(|| failure(FailureClass::Infrastructure, "this executor has no slots"))?;
-        let directory = Directory::make(&self.settings.builds_directory, taken.slot, lease.key).await?;
+        if let Some(failed) = self.disk.refuses().and_then(|full| of_end(&lease, &full)) {
+            return Err(failed);
+        }
+        let present = self.disk.enter();
+        let directory =
+            Directory::make(&self.settings.builds_directory, taken.slot, lease.key, present).await?;
         let result = self.in_directory(&lease, &prepared, &directory, &uplink, &cancel, times).await;
         directory.clean_up(self.settings.launcher.clone(), taken);
         result
@@ -141,13 +155,17 @@ impl Worker {
             let span = tracing::info_span!("builtin", slot = directory.slot.number);
             self.builtin(lease, prepared, directory, uplink, cancel).instrument(span).await?
         } else {
-            let span = tracing::info_span!("sandbox", slot = directory.slot.number);
+            let span = sandbox_span(directory.slot.number, &lease.platform);
             self.sandbox(lease, prepared, directory, uplink, cancel).instrument(span).await?
         };
         times.build_ms = milliseconds(start);
+        times.usage = run.usage;
         let paths: Vec<_> = prepared.outputs.iter().map(|output| output.path.clone()).collect();
-        let free_bytes = self.store.free_disk_bytes();
-        if let Some(failed) = failure::of_end(&lease.derivation.path, &paths, &run.ended, free_bytes) {
+        let around = Around {
+            free_bytes: self.store.free_disk_bytes(),
+            processes_refused_at: run.processes_refused_at,
+        };
+        if let Some(failed) = failure::of_end(&lease.derivation.path, &paths, &run.ended, around) {
             return Err(failed);
         }
         if let Some((tree, path)) = run.foreign {
@@ -169,7 +187,7 @@ impl Worker {
         directory: &Directory,
         uplink: &Uplink,
         cancel: &CancellationToken,
-    ) -> Result<Run, Failure> {
+    ) -> Result<Attempt, Failure> {
         let store_directory = directory.root.join("nix/store");
         let output = prepared.outputs.iter().find(|output| output.name == "out");
         let output = output.ok_or_else(|| {
@@ -190,7 +208,7 @@ impl Worker {
         let limits = lease.limits.stricter(self.settings.limits);
         let control = Control::new(limits, cancel.clone(), uplink, lease.key);
         let ended = builtin::perform(task, &self.settings.downloader, control).await?;
-        Ok(Run { ended, finished: None, foreign: None })
+        Ok(Attempt { ended, ..Attempt::default() })
     }
 
     async fn sandbox(
@@ -200,13 +218,14 @@ impl Worker {
         directory: &Directory,
         uplink: &Uplink,
         cancel: &CancellationToken,
-    ) -> Result<Run, Failure> {
+    ) -> Result<Attempt, Failure> {
         let process = process::process(lease, prepared, self.settings.cores, &self.store)?;
         let network = match &self.settings.fixed_output_network {
             _ if !prepared.is_fixed => JailNetwork::None,
             Ok(network) => network.clone(),
             Err(reason) => return Err(failure(FailureClass::Infrastructure, reason)),
         };
+        let cgroup = self.cgroup(directory).await?;
         let is_emulated = matches!(lease.platform, Platform::Emulated(_));
         let request = Request::Run(Box::new(jail::spec(Jail {
             root: &directory.root,
@@ -216,6 +235,7 @@ impl Worker {
             inputs: self.jail_inputs(lease)?,
             outputs: prepared.outputs.iter().map(|output| base_name(&output.path).to_owned()).collect(),
             network,
+            cgroup: cgroup.as_ref().map(Cgroup::path),
             system: &prepared.derivation.system,
             host_ids: directory.slot.ids,
             is_emulated,
@@ -227,19 +247,26 @@ impl Worker {
         })));
         let limits = lease.limits.stricter(self.settings.limits);
         let mut log = ToUplink { uplink, key: lease.key };
-        let run = run::run(&self.settings.launcher, &request, limits, cancel, &mut log).await;
+        let stop = async {
+            tokio::select! {
+                () = cancel.cancelled() => Ended::Cancelled,
+                full = directory.present.must_go() => full,
+            }
+        };
+        let run = run::run(&self.settings.launcher, &request, limits, stop, &mut log).await;
+        let used = cgroup.as_ref().map(Cgroup::used);
+        // The kernel may need a moment to let go of it.
+        blocking(move || drop(cgroup)).await;
         let run = run.map_err(|error| failure(FailureClass::Infrastructure, chain(&error)))?;
-        if let Some(used) = &run.finished {
-            tracing::info!(
-                derivation = %lease.derivation.path,
-                ended = ?run.ended,
-                user_ms = used.user_microseconds / 1000,
-                system_ms = used.system_microseconds / 1000,
-                resident_bytes_max = used.resident_bytes_max,
-                "the builder ended"
-            );
-        }
-        Ok(run)
+        let attempt = Attempt::of(run, used.as_ref(), self.settings.resources.limits);
+        attempt.record(&lease.derivation.path);
+        Ok(attempt)
+    }
+
+    async fn cgroup(&self, directory: &Directory) -> Result<Option<Cgroup>, Failure> {
+        let (resources, slot) = (self.settings.resources.clone(), directory.slot.number);
+        let made = blocking(move || resources.cgroup(slot)).await;
+        made.map_err(|error| failure(FailureClass::Infrastructure, chain(&error)))
     }
 
     fn jail_inputs(&self, lease: &Lease) -> Result<Vec<JailInput>, Failure> {
@@ -324,6 +351,73 @@ impl Builder for Worker {
         .instrument(span)
         .boxed()
     }
+}
+
+/// How the builder ended, and what it took.
+#[derive(Debug)]
+struct Attempt {
+    ended: Ended,
+    foreign: Option<(String, String)>,
+    usage: Option<Usage>,
+    processes_refused_at: Option<u64>,
+}
+
+impl Default for Attempt {
+    fn default() -> Self {
+        Self { ended: Ended::Exited(0), foreign: None, usage: None, processes_refused_at: None }
+    }
+}
+
+impl Attempt {
+    fn of(run: Run, used: Option<&Used>, limits: cgroup::Limits) -> Self {
+        Self {
+            ended: usage::judge(run.ended, used, limits),
+            foreign: run.foreign,
+            usage: usage::usage(run.finished.as_ref(), used),
+            processes_refused_at: usage::processes_refused_at(used, limits),
+        }
+    }
+
+    /// Into the log, and into the span of the sandbox.
+    fn record(&self, derivation: &model::StorePath) {
+        let usage = self.usage.unwrap_or_default();
+        let span = tracing::Span::current();
+        span.record("memory_bytes_peak", usage.memory_bytes_peak);
+        span.record("cpu_ms", usage.user_ms.saturating_add(usage.system_ms));
+        span.record("read_bytes", usage.read_bytes);
+        span.record("written_bytes", usage.written_bytes);
+        tracing::info!(
+            %derivation,
+            ended = ?self.ended,
+            memory_bytes_peak = usage.memory_bytes_peak,
+            user_ms = usage.user_ms,
+            system_ms = usage.system_ms,
+            read_bytes = usage.read_bytes,
+            written_bytes = usage.written_bytes,
+            is_of_all = usage.is_of_all,
+            "the builder ended"
+        );
+    }
+}
+
+/// What the build used is recorded when it is known.
+fn sandbox_span(slot: usize, platform: &Platform) -> tracing::Span {
+    use tracing::field::Empty;
+    tracing::info_span!(
+        "sandbox",
+        slot,
+        %platform,
+        memory_bytes_peak = Empty,
+        cpu_ms = Empty,
+        read_bytes = Empty,
+        written_bytes = Empty
+    )
+}
+
+/// The failure that an end is before anything was built.
+fn of_end(lease: &Lease, ended: &Ended) -> Option<Failure> {
+    let around = Around { free_bytes: u64::MAX, processes_refused_at: None };
+    failure::of_end(&lease.derivation.path, &[], ended, around)
 }
 
 fn cancelled() -> Failure {

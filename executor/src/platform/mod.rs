@@ -4,10 +4,12 @@ mod builtins;
 mod network;
 mod program;
 mod qemu;
+mod resources;
 mod self_test;
 
 pub use network::FixedOutputs;
-pub use qemu::{Emulator, self_contained_file};
+pub use qemu::{Emulator, self_contained_file, usual_model};
+pub use resources::Resources;
 
 use crate::config::{Config, Emulation};
 use model::{Capability, Offer, Platform, System, Withheld};
@@ -27,6 +29,15 @@ pub struct Proven {
     pub interpreters: Vec<Rule>,
     /// What fixed-output builds get.
     pub fixed_outputs: FixedOutputs,
+    /// What limits and measures builds.
+    pub resources: Resources,
+}
+
+impl Proven {
+    /// What all platforms in a sandbox have in common, for people.
+    fn common_detail(&self) -> String {
+        format!("{}; {}", self.fixed_outputs.detail, self.resources.detail)
+    }
 }
 
 /// Proves each platform that the configuration asks for; `ids` are the first slot's, or the reason why there are none.
@@ -37,6 +48,7 @@ pub async fn prove(config: &Config, ids: Result<Ids, String>, directory: &Path) 
     let test =
         ids.map(|ids| SelfTest { launcher: config.launcher_path(), directory: directory.to_owned(), ids });
     proven.fixed_outputs = network::choose(config, &test).await;
+    proven.resources = resources::choose(config, &test).await;
     own_system(config, &test, &mut proven).await;
     builtins::offer(config, directory, &mut proven.capability).await;
     if config.platforms.emulated {
@@ -59,16 +71,16 @@ fn features(configured: &[String]) -> Vec<Arc<str>> {
 
 async fn own_system(config: &Config, test: &Result<SelfTest, String>, proven: &mut Proven) {
     let Some(architecture) = Architecture::own() else { return };
-    let (kernel, fixed) = (kernel_release(), &proven.fixed_outputs.detail);
+    let (kernel, common) = (kernel_release(), proven.common_detail());
     let capability = &mut proven.capability;
     let system = |architecture: Architecture| System(architecture.system().into());
     let own = system(architecture);
     let directly = |architecture| {
         let platform = Platform::Native(system(architecture));
-        (config.platforms.native, platform, format!("directly on Linux {kernel}; {fixed}"))
+        (config.platforms.native, platform, format!("directly on Linux {kernel}; {common}"))
     };
     let cross = Platform::Cross { build: own.clone() };
-    let cross = (config.platforms.cross, cross, format!("on {own}, Linux {kernel}; {fixed}"));
+    let cross = (config.platforms.cross, cross, format!("on {own}, Linux {kernel}; {common}"));
     offer(capability, &prove_own(test, architecture).await, [directly(architecture), cross]);
     for second in Architecture::ALL.into_iter().filter(|other| *other != architecture) {
         if second.is_of_own_processor() {
@@ -110,9 +122,14 @@ async fn emulated(
     proven: &mut Proven,
 ) {
     let platform = Platform::Emulated(System(system.into()));
+    let native = Platform::Native(System(system.into()));
+    if proven.capability.offers.iter().any(|offer| offer.platform == native) {
+        let reason = "this machine runs it natively".to_owned();
+        return proven.capability.withheld.push(Withheld { platform, reason });
+    }
     match prove_emulated(config, test, system, emulation).await {
         Ok((detail, rule)) => {
-            let detail = format!("{detail}; {}", proven.fixed_outputs.detail);
+            let detail = format!("{detail}; {}", proven.common_detail());
             proven.capability.offers.push(Offer { platform, detail });
             proven.interpreters.extend(rule);
         }
@@ -131,9 +148,6 @@ async fn prove_emulated(
         .into_iter()
         .find(|architecture| architecture.system() == system)
         .ok_or_else(|| format!("no self-test program for {system} exists"))?;
-    if architecture.is_of_own_processor() {
-        return Err("this machine runs it natively".into());
-    }
     let emulator = qemu::prepare(system, emulation, &config.state_dir).await?;
     let private = test.run(architecture, std::slice::from_ref(&emulator.rule)).await;
     let no_private = match private.and_then(|ran| emulator.judge(&ran)) {
@@ -142,9 +156,18 @@ async fn prove_emulated(
     };
     let host = qemu::host_registration(system)
         .ok_or_else(|| format!("{no_private}; and the host has no registration for it with flag F"))?;
-    let ran = test.run(architecture, &[]).await;
+    let ran = test.run_by_host(architecture).await;
     ran.map_err(|reason| format!("{no_private}; and with the host's registration: {reason}"))?;
-    Ok((format!("the host's registration of {}, flags of the host ({no_private})", host.interpreter), None))
+    // Debian registers it under a name by which it takes no options.
+    let program =
+        std::fs::canonicalize(&host.interpreter).unwrap_or_else(|_| host.interpreter.clone().into());
+    let version = qemu::version(&program).await;
+    let version = version.map_or_else(|reason| reason, |version| format!("qemu {version}"));
+    let detail = format!(
+        "{version}, the host's registration of {}, default processor, builds can steer it by QEMU_ variables ({no_private})",
+        host.interpreter
+    );
+    Ok((detail, None))
 }
 
 fn kernel_release() -> String {

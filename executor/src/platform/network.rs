@@ -58,7 +58,7 @@ async fn prove(test: &Result<SelfTest, String>) -> Result<(JailNetwork, String),
     let program = find_in_path(PROGRAM).ok_or_else(|| format!("{PROGRAM} is not in PATH: install it"))?;
     let version = version(&program).await;
     let network = JailNetwork::Joined { program };
-    match test.run_with(architecture, &[], network.clone()).await {
+    match test.run_joined(architecture, network.clone()).await {
         Ok(_) => Ok((network, version)),
         Err(reason) => Err(format!("{version}: {reason}")),
     }

@@ -12,11 +12,15 @@ pub enum Architecture {
     I686,
     /// 64-bit ARM.
     Aarch64,
+    /// 32-bit ARM, which 64-bit kernels of ARM may run too.
+    Armv7l,
+    /// 64-bit RISC-V.
+    Riscv64,
 }
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::X86_64, Self::I686, Self::Aarch64];
+    pub const ALL: [Self; 5] = [Self::X86_64, Self::I686, Self::Aarch64, Self::Armv7l, Self::Riscv64];
 
     /// The Nix system of Linux on it.
     pub fn system(self) -> &'static str {
@@ -24,6 +28,8 @@ impl Architecture {
             Self::X86_64 => "x86_64-linux",
             Self::I686 => "i686-linux",
             Self::Aarch64 => "aarch64-linux",
+            Self::Armv7l => "armv7l-linux",
+            Self::Riscv64 => "riscv64-linux",
         }
     }
 
@@ -32,14 +38,23 @@ impl Architecture {
         match std::env::consts::ARCH {
             "x86_64" => Some(Self::X86_64),
             "aarch64" => Some(Self::Aarch64),
+            "riscv64" => Some(Self::Riscv64),
             _ => None,
         }
     }
 
     /// Whether the processor that this program was compiled for runs its programs, if the kernel does.
     pub fn is_of_own_processor(self) -> bool {
-        let own = Self::own();
-        own == Some(self) || self == Self::I686 && own == Some(Self::X86_64)
+        match Self::own() {
+            Some(Self::X86_64) => matches!(self, Self::X86_64 | Self::I686),
+            Some(Self::Aarch64) => matches!(self, Self::Aarch64 | Self::Armv7l),
+            own => own == Some(self),
+        }
+    }
+
+    /// Processor flags of the ELF header: version 5 of ARM's binary interface.
+    fn flags(self) -> u32 {
+        if self == Self::Armv7l { 0x0500_0000 } else { 0 }
     }
 
     fn machine(self) -> u16 {
@@ -47,6 +62,8 @@ impl Architecture {
             Self::X86_64 => 62,
             Self::I686 => 3,
             Self::Aarch64 => 183,
+            Self::Armv7l => 40,
+            Self::Riscv64 => 243,
         }
     }
 }
@@ -60,8 +77,10 @@ const HEADERS_BYTES: u64 = 64 + 56;
 pub fn program(architecture: Architecture) -> Vec<u8> {
     let code = match architecture {
         Architecture::X86_64 => CODE_X86_64,
-        Architecture::I686 => return program_of_32_bits(architecture.machine(), CODE_I686),
+        Architecture::I686 => return program_of_32_bits(architecture, CODE_I686),
+        Architecture::Armv7l => return program_of_32_bits(architecture, CODE_ARMV7L),
         Architecture::Aarch64 => CODE_AARCH64,
+        Architecture::Riscv64 => CODE_RISCV64,
     };
     let size = HEADERS_BYTES + u64::try_from(code.len()).unwrap_or(0);
     let mut file = Vec::new();
@@ -73,7 +92,7 @@ pub fn program(architecture: Architecture) -> Vec<u8> {
     for word in [ADDRESS + HEADERS_BYTES, 64, 0] {
         file.extend(u64::to_le_bytes(word)); // entry, program headers, no section headers
     }
-    file.extend(0u32.to_le_bytes()); // flags
+    file.extend(architecture.flags().to_le_bytes());
     for half in [64u16, 56, 1, 0, 0, 0] {
         file.extend(half.to_le_bytes()); // sizes and counts of the headers
     }
@@ -88,22 +107,22 @@ pub fn program(architecture: Architecture) -> Vec<u8> {
 }
 
 /// The same with the headers of 32 bits.
-fn program_of_32_bits(machine: u16, code: &[u8]) -> Vec<u8> {
+fn program_of_32_bits(architecture: Architecture, code: &[u8]) -> Vec<u8> {
     const ADDRESS: u32 = 0x40_0000;
     const HEADERS_BYTES: u32 = 52 + 32;
     let size = HEADERS_BYTES + u32::try_from(code.len()).unwrap_or(0);
     let mut file = Vec::new();
     file.extend(b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0"); // 32-bit, little endian, System V
-    for half in [2, machine] {
+    for half in [2, architecture.machine()] {
         file.extend(half.to_le_bytes()); // executable, machine
     }
-    for word in [1, ADDRESS + HEADERS_BYTES, 52, 0, 0] {
+    for word in [1, ADDRESS + HEADERS_BYTES, 52, 0, architecture.flags()] {
         file.extend(u32::to_le_bytes(word)); // version, entry, program headers, no section headers, flags
     }
     for half in [52u16, 32, 1, 0, 0, 0] {
         file.extend(half.to_le_bytes()); // sizes and counts of the headers
     }
-    for word in [1, 0, ADDRESS, ADDRESS, size, size, 5, 0x1000] {
+    for word in [1, 0, ADDRESS, ADDRESS, size, size, 5, 0x1_0000] {
         file.extend(u32::to_le_bytes(word)); // to load: offset, addresses, sizes, readable and executable, alignment
     }
     file.extend(code);
@@ -227,6 +246,81 @@ const CODE_AARCH64: &[u8] = &[
     0x01, 0x00, 0x00, 0xd4,                          // svc #0x0
 ];
 
+/// The same for 32-bit ARM, with `open`; 4 bytes of zero follow the value's 4.
+#[rustfmt::skip]
+const CODE_ARMV7L: &[u8] = &[
+    0x08, 0x40, 0x9d, 0xe5,                          // ldr r4, [sp, #8]
+    0x04, 0x50, 0x8d, 0xe2,                          // add r5, sp, #4
+    0x04, 0x00, 0x95, 0xe4,                          // ldr r0, [r5], #4
+    0x00, 0x00, 0x50, 0xe3,                          // cmp r0, #0
+    0xfc, 0xff, 0xff, 0x1a,                          // bne 8
+    0x04, 0x00, 0x95, 0xe4,                          // ldr r0, [r5], #4
+    0x00, 0x00, 0x50, 0xe3,                          // cmp r0, #0
+    0xfc, 0xff, 0xff, 0x1a,                          // bne 14
+    0x08, 0x00, 0x95, 0xe4,                          // ldr r0, [r5], #8
+    0x00, 0x00, 0x50, 0xe3,                          // cmp r0, #0
+    0x13, 0x00, 0x00, 0x0a,                          // beq 7c
+    0x10, 0x00, 0x50, 0xe3,                          // cmp r0, #16
+    0xfa, 0xff, 0xff, 0x1a,                          // bne 20
+    0x04, 0x00, 0x15, 0xe5,                          // ldr r0, [r5, #-4]
+    0x00, 0x10, 0xa0, 0xe3,                          // mov r1, #0
+    0x03, 0x00, 0x2d, 0xe9,                          // push {r0, r1}
+    0x04, 0x00, 0xa0, 0xe1,                          // mov r0, r4
+    0x41, 0x12, 0x00, 0xe3,                          // movw r1, #577
+    0x69, 0x2f, 0xa0, 0xe3,                          // mov r2, #420
+    0x05, 0x70, 0xa0, 0xe3,                          // mov r7, #5
+    0x00, 0x00, 0x00, 0xef,                          // svc 0x00000000
+    0x00, 0x00, 0x50, 0xe3,                          // cmp r0, #0
+    0x07, 0x00, 0x00, 0xba,                          // blt 7c
+    0x0d, 0x10, 0xa0, 0xe1,                          // mov r1, sp
+    0x08, 0x20, 0xa0, 0xe3,                          // mov r2, #8
+    0x04, 0x70, 0xa0, 0xe3,                          // mov r7, #4
+    0x00, 0x00, 0x00, 0xef,                          // svc 0x00000000
+    0x08, 0x00, 0x50, 0xe3,                          // cmp r0, #8
+    0x01, 0x00, 0x00, 0x1a,                          // bne 7c
+    0x00, 0x00, 0xa0, 0xe3,                          // mov r0, #0
+    0x00, 0x00, 0x00, 0xea,                          // b 80
+    0x01, 0x00, 0xa0, 0xe3,                          // mov r0, #1
+    0x01, 0x70, 0xa0, 0xe3,                          // mov r7, #1
+    0x00, 0x00, 0x00, 0xef,                          // svc 0x00000000
+];
+
+/// The same for riscv64, with `openat`.
+#[rustfmt::skip]
+const CODE_RISCV64: &[u8] = &[
+    0x03, 0x34, 0x01, 0x01,                          // ld s0,16(sp)
+    0x93, 0x04, 0x81, 0x00,                          // add s1,sp,8
+    0x03, 0xb5, 0x04, 0x00,                          // ld a0,0(s1)
+    0x93, 0x84, 0x84, 0x00,                          // add s1,s1,8
+    0xe3, 0x1c, 0x05, 0xfe,                          // bnez a0,8
+    0x03, 0xb5, 0x04, 0x00,                          // ld a0,0(s1)
+    0x93, 0x84, 0x84, 0x00,                          // add s1,s1,8
+    0xe3, 0x1c, 0x05, 0xfe,                          // bnez a0,14
+    0x93, 0x02, 0x00, 0x01,                          // li t0,16
+    0x03, 0xb5, 0x04, 0x00,                          // ld a0,0(s1)
+    0x93, 0x84, 0x04, 0x01,                          // add s1,s1,16
+    0x63, 0x02, 0x05, 0x04,                          // beqz a0,70
+    0xe3, 0x1a, 0x55, 0xfe,                          // bne a0,t0,24
+    0x13, 0x05, 0xc0, 0xf9,                          // li a0,-100
+    0x93, 0x05, 0x04, 0x00,                          // mv a1,s0
+    0x13, 0x06, 0x10, 0x24,                          // li a2,577
+    0x93, 0x06, 0x40, 0x1a,                          // li a3,420
+    0x93, 0x08, 0x80, 0x03,                          // li a7,56
+    0x73, 0x00, 0x00, 0x00,                          // ecall
+    0x63, 0x42, 0x05, 0x02,                          // bltz a0,70
+    0x93, 0x85, 0x84, 0xff,                          // add a1,s1,-8
+    0x13, 0x06, 0x80, 0x00,                          // li a2,8
+    0x93, 0x08, 0x00, 0x04,                          // li a7,64
+    0x73, 0x00, 0x00, 0x00,                          // ecall
+    0x93, 0x02, 0x80, 0x00,                          // li t0,8
+    0x63, 0x16, 0x55, 0x00,                          // bne a0,t0,70
+    0x13, 0x05, 0x00, 0x00,                          // li a0,0
+    0x6f, 0x00, 0x80, 0x00,                          // j 74
+    0x13, 0x05, 0x10, 0x00,                          // li a0,1
+    0x93, 0x08, 0xd0, 0x05,                          // li a7,93
+    0x73, 0x00, 0x00, 0x00,                          // ecall
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,9 +356,15 @@ mod tests {
     }
 
     #[test]
-    fn the_foreign_program_runs_under_qemu_and_sees_a_cortex_a72() {
-        let qemu = "/var/cache/elsewhere/qemu/qemu-aarch64";
-        assert!(Path::new(qemu).exists(), "{qemu} is missing: run `cargo xtask setup`");
-        assert_eq!(hwcap(Architecture::Aarch64, &[qemu, "-cpu", "cortex-a72"]), 0x8fb);
+    fn foreign_programs_run_under_qemu_and_see_the_processor_that_is_named() {
+        for (architecture, program, model, expected) in [
+            (Architecture::Aarch64, "qemu-aarch64", "cortex-a72", 0x8fb),
+            (Architecture::Armv7l, "qemu-arm", "cortex-a7", 0x1f_b8d7),
+            (Architecture::Riscv64, "qemu-riscv64", "sifive-u54", 0x112d),
+        ] {
+            let qemu = format!("/var/cache/elsewhere/qemu/{program}");
+            assert!(Path::new(&qemu).exists(), "{qemu} is missing: run `cargo xtask setup`");
+            assert_eq!(hwcap(architecture, &[&qemu, "-cpu", model]), expected, "{model}");
+        }
     }
 }

@@ -10,10 +10,26 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Processor model when none is configured: without pointer authentication, which slows emulation down, and like a board's.
-const AARCH64_CPU: &str = "cortex-a72";
-/// AT_HWCAP of [`AARCH64_CPU`].
-const AARCH64_CPU_HWCAP: u64 = 0x8fb;
+/// A processor model, and what programs see of it.
+struct Processor {
+    system: &'static str,
+    model: &'static str,
+    /// AT_HWCAP.
+    hwcap: u64,
+}
+
+/// The models when none is configured: those of boards. Without pointer authentication, which slows emulation down.
+const PROCESSORS: [Processor; 3] = [
+    Processor { system: "aarch64-linux", model: "cortex-a72", hwcap: 0x8fb },
+    Processor { system: "armv7l-linux", model: "cortex-a7", hwcap: 0x1f_b8d7 },
+    Processor { system: "riscv64-linux", model: "sifive-u54", hwcap: 0x112d },
+];
+
+/// The model that a system is emulated with when none is configured.
+pub fn usual_model(system: &str) -> Option<&'static str> {
+    PROCESSORS.iter().find(|known| known.system == system).map(|known| known.model)
+}
+
 /// Largest emulator that is read, in bytes.
 const PROGRAM_BYTES_MAX: u64 = 256 << 20;
 /// How long an emulator may take to say its version.
@@ -54,11 +70,7 @@ pub async fn prepare(system: &str, emulation: &Emulation, state_dir: &Path) -> R
         rule_for(system).ok_or_else(|| format!("the magic number of {system} programs is not known"))?;
     let qemu = find(&template, emulation)?;
     let version = version(&qemu).await?;
-    let cpu = match (&emulation.cpu, system) {
-        (Some(cpu), _) => Some(cpu.clone()),
-        (None, "aarch64-linux") => Some(AARCH64_CPU.to_owned()),
-        (None, _) => None,
-    };
+    let cpu = emulation.cpu.clone().or_else(|| usual_model(system).map(str::to_owned));
     let file = state_dir.join("interpreters").join(format!("qemu-{}", template.name));
     let made = match &cpu {
         Some(cpu) => {
@@ -82,7 +94,8 @@ pub async fn prepare(system: &str, emulation: &Emulation, state_dir: &Path) -> R
     if version.starts_with("7.") {
         detail.push_str(", reverses the order of the environment at every exec: 10.0 or later does not");
     }
-    let expected_hwcap = (cpu.as_deref() == Some(AARCH64_CPU)).then_some(AARCH64_CPU_HWCAP);
+    let is_used = |known: &&Processor| known.system == system && cpu.as_deref() == Some(known.model);
+    let expected_hwcap = PROCESSORS.iter().find(is_used).map(|known| known.hwcap);
     Ok(Emulator { rule: template.with_interpreter(interpreter), detail, expected_hwcap, is_self_contained })
 }
 
@@ -102,7 +115,7 @@ fn find(template: &RuleTemplate, emulation: &Emulation) -> Result<PathBuf, Strin
 }
 
 /// The version that an emulator says it has.
-async fn version(qemu: &Path) -> Result<String, String> {
+pub async fn version(qemu: &Path) -> Result<String, String> {
     let asked = tokio::process::Command::new(qemu).arg("--version").kill_on_drop(true).output();
     let output = tokio::time::timeout(VERSION_WAIT, asked)
         .await

@@ -8,11 +8,10 @@ use crate::lease::Limits;
 use crate::tree;
 use node::exit::chain;
 use sandbox::binfmt::Rule;
-use sandbox::spec::{Command, Ids, Request};
+use sandbox::spec::{ByteString, Command, Ids, Request};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use tokio_util::sync::CancellationToken;
 
 /// How long the program may take, in seconds; it needs some milliseconds.
 const TIMEOUT_S: u64 = 20;
@@ -28,6 +27,22 @@ pub struct SelfTest {
     pub directory: PathBuf,
     /// Ids that the program runs as.
     pub ids: Ids,
+}
+
+/// What differs between self-tests.
+#[derive(Debug)]
+struct Surroundings<'a> {
+    rules: &'a [Rule],
+    network: JailNetwork,
+    cgroup: Option<ByteString>,
+    /// Has variables that would show if an emulator listened to them.
+    is_steered: bool,
+}
+
+impl Default for Surroundings<'_> {
+    fn default() -> Self {
+        Self { rules: &[], network: JailNetwork::None, cgroup: None, is_steered: true }
+    }
 }
 
 /// What the program saw.
@@ -55,20 +70,35 @@ impl LogSink for Written {
 impl SelfTest {
     /// Runs the program; the error is for people.
     pub async fn run(&self, architecture: Architecture, rules: &[Rule]) -> Result<Ran, String> {
-        self.run_with(architecture, rules, JailNetwork::None).await
+        self.run_with(architecture, Surroundings { rules, ..Surroundings::default() }).await
+    }
+
+    /// The same with the host's emulator, which listens to variables of the build.
+    pub async fn run_by_host(&self, architecture: Architecture) -> Result<Ran, String> {
+        let surroundings = Surroundings { is_steered: false, ..Surroundings::default() };
+        self.run_with(architecture, surroundings).await
     }
 
     /// The same with a network.
-    pub async fn run_with(
+    pub async fn run_joined(&self, architecture: Architecture, network: JailNetwork) -> Result<Ran, String> {
+        self.run_with(architecture, Surroundings { network, ..Surroundings::default() }).await
+    }
+
+    /// The same in a cgroup.
+    pub async fn run_in(&self, architecture: Architecture, cgroup: ByteString) -> Result<Ran, String> {
+        let surroundings = Surroundings { cgroup: Some(cgroup), ..Surroundings::default() };
+        self.run_with(architecture, surroundings).await
+    }
+
+    async fn run_with(
         &self,
         architecture: Architecture,
-        rules: &[Rule],
-        network: JailNetwork,
+        surroundings: Surroundings<'_>,
     ) -> Result<Ran, String> {
         let (directory, test) = (self.directory.clone(), self.clone());
         let made = blocking(move || test.make(architecture)).await;
         made.map_err(|error| format!("cannot prepare the self-test in '{}': {error}", directory.display()))?;
-        let result = self.run_made(architecture, rules, network).await;
+        let result = self.run_made(architecture, surroundings).await;
         if let Err(error) = blocking(move || tree::remove(&directory)).await {
             tracing::warn!(error = chain(&error), "the self-test's directory stays");
         }
@@ -88,14 +118,14 @@ impl SelfTest {
     async fn run_made(
         &self,
         architecture: Architecture,
-        rules: &[Rule],
-        network: JailNetwork,
+        surroundings: Surroundings<'_>,
     ) -> Result<Ran, String> {
+        let Surroundings { rules, network, cgroup, is_steered } = surroundings;
         let scratch = self.directory.join("scratch");
         let request = Request::Run(Box::new(jail::spec(Jail {
             root: &self.directory.join("root"),
             scratch: &scratch,
-            command: command(),
+            command: command(is_steered),
             build_files: Vec::new(),
             inputs: vec![JailInput {
                 base_name: BASE_NAME.into(),
@@ -104,6 +134,7 @@ impl SelfTest {
             }],
             outputs: Vec::new(),
             network,
+            cgroup,
             system: architecture.system(),
             host_ids: self.ids,
             is_emulated: !architecture.is_of_own_processor(),
@@ -115,8 +146,7 @@ impl SelfTest {
         })));
         let limits = Limits { timeout_s: Some(TIMEOUT_S), ..Limits::default() };
         let mut log = Written::default();
-        let never = CancellationToken::new();
-        let run = run::run(&self.launcher, &request, limits, &never, &mut log).await;
+        let run = run::run(&self.launcher, &request, limits, std::future::pending(), &mut log).await;
         match run.map_err(|error| chain(&error))?.ended {
             Ended::Exited(0) => {}
             ended => {
@@ -127,12 +157,13 @@ impl SelfTest {
     }
 }
 
-/// The program with two variables that would show if an emulator listened to them.
-fn command() -> Command {
+/// The program; steered, with two variables for an emulator.
+fn command(is_steered: bool) -> Command {
+    let variables: &[&str] = if is_steered { &["QEMU_CPU=max", "QEMU_STRACE=1"] } else { &[] };
     Command {
         program: format!("/nix/store/{BASE_NAME}").into(),
         arguments: vec!["self-test".into(), "/build/result".into()],
-        environment: vec!["QEMU_CPU=max".into(), "QEMU_STRACE=1".into()],
+        environment: variables.iter().map(|variable| (*variable).into()).collect(),
         directory: jail::BUILD_DIRECTORY.into(),
     }
 }

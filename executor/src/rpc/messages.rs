@@ -117,12 +117,20 @@ pub fn progress(key: LeaseKey, phase: Option<String>, log: bytes::Bytes) -> Mess
 
 /// A result.
 pub fn report(finished: &Finished) -> v1::Report {
-    let Times { inputs_ms, build_ms, outputs_ms, input_bytes_fetched } = finished.times;
+    let Times { inputs_ms, build_ms, outputs_ms, input_bytes_fetched, usage } = finished.times;
     v1::Report {
         lease_id: finished.key.id.0,
         epoch: finished.key.epoch.0,
         outcome: Some(report_outcome(&finished.subject.derivation.domain, &finished.outcome)),
         derivation: Some((&finished.subject.derivation).into()),
         times: Some(v1::BuildTimes { inputs_ms, build_ms, outputs_ms, input_bytes_fetched }),
+        usage: usage.map(|usage| v1::Usage {
+            memory_bytes_peak: usage.memory_bytes_peak,
+            user_ms: usage.user_ms,
+            system_ms: usage.system_ms,
+            read_bytes: usage.read_bytes,
+            written_bytes: usage.written_bytes,
+            is_of_all: usage.is_of_all,
+        }),
     }
 }

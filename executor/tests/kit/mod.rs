@@ -85,8 +85,14 @@ pub struct Built {
 impl Bench {
     /// Proves the platforms of this machine, as the running user.
     pub async fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("executor-").tempdir_in("/var/tmp").unwrap();
-        let config = config(directory.path());
+        Self::on(Path::new("/var/tmp"), 16 << 20).await
+    }
+
+    /// The same below a directory, on a disk of which so much stays free.
+    pub async fn on(parent: &Path, disk_free_bytes_min: u64) -> Self {
+        let directory = tempfile::Builder::new().prefix("executor-").tempdir_in(parent).unwrap();
+        let mut config = config(directory.path());
+        config.limits.disk_free_bytes_min = disk_free_bytes_min;
         let user_id = rustix::process::geteuid().as_raw();
         let ids = slots::host_ids(&config, user_id).unwrap_or_else(|error| panic!("{error}"));
         let proven = platform::prove(&config, Ok(ids[0]), &directory.path().join("self-test")).await;
@@ -105,6 +111,8 @@ impl Bench {
             downloader: Downloader::new(config.downloads, None).unwrap(),
             certificates: None,
             interpreters: proven.interpreters.clone(),
+            resources: proven.resources.clone(),
+            disk_free_bytes_min: config.limits.disk_free_bytes_min,
             platforms: proven.capability.offers.iter().map(|offer| offer.platform.clone()).collect(),
             user_id,
         };
@@ -201,10 +209,12 @@ fn config(directory: &Path) -> Config {
     let toml = format!(
         "coordinator = \"localhost:1\"\nstate_dir = \"{0}\"\nlauncher = \"{1}\"\nslots = 2\n\
          [tls]\nauthority = \"{0}/none\"\ncertificate = \"{0}/none\"\nkey = \"{0}/none\"\n\
-         [emulation.aarch64-linux]\nqemu = \"{2}\"\n",
+         [emulation.aarch64-linux]\nqemu = \"{2}/qemu-aarch64\"\n\
+         [emulation.armv7l-linux]\nqemu = \"{2}/qemu-arm\"\n\
+         [emulation.riscv64-linux]\nqemu = \"{2}/qemu-riscv64\"\n",
         directory.display(),
         launcher().display(),
-        cached("qemu/qemu-aarch64").display()
+        cached("qemu").display()
     );
     toml::from_str(&toml).unwrap()
 }

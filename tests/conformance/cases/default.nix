@@ -1,25 +1,28 @@
-# All cases: { native.NAME and emulated.NAME = { derivation, outputs }; }.
+# All cases: { native.NAME, emulated.NAME (aarch64), armv7l.NAME and riscv64.NAME = { derivation, outputs }; }.
 let
-  forArchitecture = arch:
+  forArchitecture = arch: of arch (files ++ [ ./builtins.nix ]);
+  of = arch:
     let
-        library = import ./library.nix { inherit arch; };
-        # A name that stood twice would hide a case.
-        join = all: file: let new = import file library; twice = builtins.attrNames (builtins.intersectAttrs all new); in
-          if twice == [ ] then all // new else throw "cases with one name: ${toString twice}";
-    in builtins.foldl' join { } [
-      ./environment.nix
-      ./sandbox.nix
-      ./files.nix
-      ./outputs.nix
-      ./structured.nix
-      ./fixed.nix
-      ./failures.nix
-      ./emulation.nix
-      ./builtins.nix
-      ./uncommon.nix
-      ./attributes.nix
-      ./probe.nix
-    ];
+      library = import ./library.nix { inherit arch; };
+      # A name that stood twice would hide a case.
+      join = all: file: let new = import file library; twice = builtins.attrNames (builtins.intersectAttrs all new); in
+        if twice == [ ] then all // new else throw "cases with one name: ${toString twice}";
+    in builtins.foldl' join { };
+  files = [
+    ./environment.nix
+    ./sandbox.nix
+    ./files.nix
+    ./outputs.nix
+    ./structured.nix
+    ./fixed.nix
+    ./failures.nix
+    ./emulation.nix
+    ./uncommon.nix
+    ./attributes.nix
+    ./probe.nix
+  ];
+  # Nix's own builders run no program that could be emulated: twice is enough.
+  foreign = kind: arch: builtins.mapAttrs (describe kind) (removeAttrs (of arch files) nativeOnly);
   # Process 1 that dies of a fault of its own under qemu hangs for ever, in real Nix too: natively only.
   # A 32-bit system is one of x86.
   nativeOnly = [ "abortsItself" "faultsItself" "machineOf32Bits" ];
@@ -37,4 +40,6 @@ in
 {
   native = builtins.mapAttrs (describe "native") (forArchitecture "amd64");
   emulated = builtins.mapAttrs (describe "emulated") (removeAttrs (forArchitecture "arm64") nativeOnly);
+  armv7l = foreign "armv7l" "armhf";
+  riscv64 = foreign "riscv64" "riscv64";
 }

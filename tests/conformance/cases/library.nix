@@ -2,7 +2,7 @@
 { arch }:
 rec {
   inherit arch;
-  system = { amd64 = "x86_64-linux"; arm64 = "aarch64-linux"; }.${arch};
+  system = { amd64 = "x86_64-linux"; arm64 = "aarch64-linux"; armhf = "armv7l-linux"; riscv64 = "riscv64-linux"; }.${arch};
   busybox = builtins.path { name = "busybox"; path = ./.. + "/busybox-${arch}"; };
   probe = builtins.path { name = "probe"; path = ./.. + "/probe-${arch}"; };
   script = builtins.path { name = "script"; path = ./.. + "/script"; };

@@ -12,17 +12,26 @@ use crate::setup::host;
 /// The keyring that signs every Debian release.
 pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// The interpreter for emulated builds: version 10 keeps the order of the environment, 7.2 does not.
+/// The interpreters for emulated builds, by qemu's word for the processor.
+pub const QEMU: [&str; 3] = ["aarch64", "arm", "riscv64"];
+
+/// All of one package: version 10 keeps the order of the environment, 7.2 does not.
 pub fn qemu(cache: &Cache) -> Result<()> {
-    cache.step("qemu", "trixie qemu-user 1", &["qemu/qemu-aarch64", "qemu/VERSION"], || {
+    let product = |name: &str| format!("qemu/qemu-{name}");
+    let mut products = QEMU.map(product).to_vec();
+    products.push("qemu/VERSION".into());
+    let products: Vec<&str> = products.iter().map(String::as_str).collect();
+    cache.step("qemu", "trixie qemu-user 2", &products, || {
         let unpacked = unpack(cache, "trixie", "amd64", "qemu-user")?;
-        let program = unpacked.join("usr/bin/qemu-aarch64");
-        let version = capture(&mut command(&program.to_string_lossy(), &["--version"]))?;
+        let program = |name: &str| unpacked.join(format!("usr/bin/qemu-{name}"));
+        let version = capture(&mut command(&program(QEMU[0]).to_string_lossy(), &["--version"]))?;
         let Some(version) = version.split_whitespace().nth(2) else {
             bail!("qemu's --version says no version: {version}")
         };
         fs::create_dir_all(cache.path("qemu"))?;
-        replace(&program, &cache.path("qemu/qemu-aarch64"))?;
+        for name in QEMU {
+            replace(&program(name), &cache.path(&product(name)))?;
+        }
         fs::write(cache.path("qemu/VERSION"), format!("{version}\n")).context("write qemu/VERSION")
     })
 }
@@ -38,12 +47,15 @@ pub fn old_qemu(cache: &Cache) -> Result<()> {
     })
 }
 
-/// Static shells for both architectures: /bin/sh of the sandbox, and the builders of the demo's graph.
+/// Static shells for all architectures: /bin/sh of the sandbox, and the builders of the demo's graph and of tests.
+/// Debian 12 has no riscv64, and sid is what boards of tests have.
 pub fn busybox(cache: &Cache) -> Result<()> {
-    for architecture in ["amd64", "arm64"] {
+    for (architecture, suite) in
+        [("amd64", "bookworm"), ("arm64", "bookworm"), ("armhf", "bookworm"), ("riscv64", "sid")]
+    {
         let name = format!("busybox-{architecture}");
-        cache.step(&name, "bookworm busybox-static 1", &[&name], || {
-            let unpacked = unpack(cache, "bookworm", architecture, "busybox-static")?;
+        cache.step(&name, &format!("{suite} busybox-static 1"), &[&name], || {
+            let unpacked = unpack(cache, suite, architecture, "busybox-static")?;
             let program = ["bin/busybox", "usr/bin/busybox"].map(|path| unpacked.join(path));
             let Some(program) = program.iter().find(|path| path.exists()) else {
                 bail!("the package has no busybox")
@@ -52,6 +64,11 @@ pub fn busybox(cache: &Cache) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Debian 12's kernel for virtual machines, unpacked: `boot/vmlinuz-*` and `lib/modules/`.
+pub fn kernel(cache: &Cache) -> Result<PathBuf> {
+    unpack(cache, "bookworm", "amd64", "linux-image-cloud-amd64")
 }
 
 /// The archive that this machine's own apt uses: no host name is written down in this repository.
@@ -86,12 +103,16 @@ pub fn validity_options() -> Result<Vec<String>> {
 fn unpack(cache: &Cache, suite: &str, architecture: &str, package: &str) -> Result<PathBuf> {
     let directory = cache.scratch(&format!("{package}-{architecture}"))?;
     let options = private_apt(&directory, suite, architecture)?;
-    let apt = |verb: &[&str]| {
-        let mut command = command("apt-get", &options);
+    let apt = |program: &str, verb: &[&str]| {
+        let mut command = command(program, &options);
         capture(command.args(verb).current_dir(&directory))
     };
-    apt(&["update", "-q"])?;
-    apt(&["download", "-q", package])?;
+    apt("apt-get", &["update", "-q"])?;
+    let depends = apt("apt-cache", &["depends", package])?;
+    // A package that stands for the newest of its kind contains nothing itself.
+    let newest = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: linux-image-"));
+    let newest = newest.map(|version| format!("linux-image-{version}"));
+    apt("apt-get", &["download", "-q", newest.as_deref().unwrap_or(package)])?;
     let found = fs::read_dir(&directory)?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"));

@@ -13,11 +13,23 @@ const PACKAGES: &[(&str, &str)] = &[
     ("slirp4netns", "slirp4netns"),
     ("gcc", "gcc"),
     ("gcc-aarch64-linux-gnu", "aarch64-linux-gnu-gcc"),
+    ("gcc-arm-linux-gnueabihf", "arm-linux-gnueabihf-gcc"),
+    ("gcc-riscv64-linux-gnu", "riscv64-linux-gnu-gcc"),
     ("xz-utils", "xz"),
     ("zstd", "zstd"),
     ("unzip", "unzip"),
     ("python3", "python3"),
 ];
+
+/// What only the virtual machine of the tier `long` needs.
+const FOR_MACHINE: &[(&str, &str)] =
+    &[("qemu-system-x86", "qemu-system-x86_64"), ("seabios", "qemu-system-x86_64"), ("cpio", "cpio")];
+
+/// Installs what the virtual machine needs.
+pub fn install_for_machine() -> Result<()> {
+    let absent = FOR_MACHINE.iter().filter(|(_, program)| !exists(program));
+    install_missing("packages of the VM", absent.map(|(package, _)| *package).collect())
+}
 
 /// Installs what is missing. Only apt is known: elsewhere the list of what is missing is the error.
 pub fn install() -> Result<()> {
@@ -27,6 +39,8 @@ pub fn install() -> Result<()> {
         ("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg"),
         ("libc6-dev", "/usr/include/stdio.h"),
         ("libc6-dev-arm64-cross", "/usr/aarch64-linux-gnu/include/stdio.h"),
+        ("libc6-dev-armhf-cross", "/usr/arm-linux-gnueabihf/include/stdio.h"),
+        ("libc6-dev-riscv64-cross", "/usr/riscv64-linux-gnu/include/stdio.h"),
     ] {
         if !std::path::Path::new(file).exists() {
             missing.push(package);
@@ -35,14 +49,18 @@ pub fn install() -> Result<()> {
     if capture(&mut command("python3", &["-m", "pip", "--version"])).is_err() {
         missing.push("python3-pip");
     }
+    install_missing("host packages", missing)
+}
+
+fn install_missing(what: &str, missing: Vec<&str>) -> Result<()> {
     if missing.is_empty() {
-        println!("  {:<20} there already", "host packages");
+        println!("  {what:<20} there already");
         return Ok(());
     }
     if !exists("apt-get") {
         bail!("these Debian packages, or what they contain, are missing here: {}", missing.join(" "));
     }
-    println!("  {:<20} installing {}", "host packages", missing.join(" "));
+    println!("  {what:<20} installing {}", missing.join(" "));
     update()?;
     let mut install = command("apt-get", &["install", "-y", "-q", "--no-install-recommends"]);
     install.args(&missing).env("DEBIAN_FRONTEND", "noninteractive");

@@ -3,6 +3,7 @@
 pub mod debian;
 mod host;
 mod jaeger;
+mod machine;
 mod roots;
 mod sources;
 
@@ -24,6 +25,14 @@ pub fn run() -> Result<()> {
     sources::fetch(&cache)?;
     roots::make(&cache)?;
     jaeger::finish_build(&cache, jaeger)
+}
+
+/// The virtual machine of the tier `long`: Debian's kernel and a root for it.
+pub fn machine() -> Result<()> {
+    let cache = Cache::open()?;
+    let _lock = cache.lock()?;
+    host::install_for_machine()?;
+    machine::make(&cache)
 }
 
 /// Roots with other versions of real Nix: the ordinary set-up does without them.

@@ -97,17 +97,7 @@ fn make_step(cache: &Cache, root: &Root) -> Result<()> {
 fn make_one(cache: &Cache, root: &Root) -> Result<()> {
     let scratch = cache.scratch(root.name)?;
     let directory = scratch.join("root");
-    let target = directory.to_string_lossy().into_owned();
-    let mut bootstrap = command("mmdebstrap", &["--variant=minbase", "--mode=root", "--quiet"]);
-    for option in validity_options()? {
-        bootstrap.arg(format!("--aptopt={}", option.replacen('=', " \"", 1) + "\""));
-    }
-    bootstrap.arg(format!("--keyring={KEYRING}")).arg(format!("--include={}", root.packages)).args([
-        root.suite,
-        &target,
-        &format!("deb [signed-by={KEYRING}] {} {} main", mirror()?, root.suite),
-    ]);
-    capture(&mut bootstrap)?;
+    bootstrap(root.suite, root.packages, &directory)?;
     finish(&directory, root.nix)?;
     if !root.nix {
         ensure!(!directory.join("usr/bin/nix-store").exists(), "the executors' root has Nix in it");
@@ -115,17 +105,27 @@ fn make_one(cache: &Cache, root: &Root) -> Result<()> {
     replace(&directory, &cache.path(&format!("roots/{}", root.name)))
 }
 
+/// A Debian of few packages in a directory.
+pub fn bootstrap(suite: &str, packages: &str, directory: &Path) -> Result<()> {
+    let target = directory.to_string_lossy().into_owned();
+    let mut bootstrap = command("mmdebstrap", &["--variant=minbase", "--mode=root", "--quiet"]);
+    for option in validity_options()? {
+        bootstrap.arg(format!("--aptopt={}", option.replacen('=', " \"", 1) + "\""));
+    }
+    bootstrap.arg(format!("--keyring={KEYRING}")).arg(format!("--include={packages}")).args([
+        suite,
+        &target,
+        &format!("deb [signed-by={KEYRING}] {} {suite} main", mirror()?),
+    ]);
+    capture(&mut bootstrap).map(drop)
+}
+
 /// Accounts, mount points, and nothing left of the package manager's downloads.
 fn finish(root: &Path, nix: bool) -> Result<()> {
     if nix {
-        build_users(root)?;
+        build_users(root)?
     } else {
-        append(root, "etc/passwd", EXECUTOR_PASSWD)?;
-        append(root, "etc/group", EXECUTOR_GROUP)?;
-        append(root, "etc/subuid", EXECUTOR_SUBIDS)?;
-        append(root, "etc/subgid", EXECUTOR_SUBIDS)?;
-        fs::create_dir_all(root.join("var/lib/elsewhere"))?;
-        std::os::unix::fs::chown(root.join("var/lib/elsewhere"), Some(990), Some(990))?;
+        executor_user(root)?
     }
     for directory in ["nix", "proc", "sys", "dev", "run", "tmp", "etc/nix", "var/empty"] {
         fs::create_dir_all(root.join(directory))?;
@@ -136,8 +136,19 @@ fn finish(root: &Path, nix: bool) -> Result<()> {
     Ok(())
 }
 
+/// The user that executors run as.
+pub fn executor_user(root: &Path) -> Result<()> {
+    append(root, "etc/passwd", EXECUTOR_PASSWD)?;
+    append(root, "etc/group", EXECUTOR_GROUP)?;
+    append(root, "etc/subuid", EXECUTOR_SUBIDS)?;
+    append(root, "etc/subgid", EXECUTOR_SUBIDS)?;
+    fs::create_dir_all(root.join("var/lib/elsewhere"))?;
+    std::os::unix::fs::chown(root.join("var/lib/elsewhere"), Some(990), Some(990))?;
+    Ok(())
+}
+
 /// Nix builds as these users; Debian's package leaves making them to the administrator.
-fn build_users(root: &Path) -> Result<()> {
+pub fn build_users(root: &Path) -> Result<()> {
     let groups = fs::read_to_string(root.join("etc/group"))?;
     if groups.lines().any(|line| line.starts_with("nixbld:")) {
         return Ok(());

@@ -2,12 +2,14 @@
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 
 use rustix::process::Pid;
 
 use super::network::{self, Joined};
 use super::root;
+use crate::bytes::ByteString;
 use crate::failure::{StepError, failed};
 use crate::init::{self, Inherited, Words};
 use crate::plan::{BUILD, Plan, RootStep};
@@ -92,6 +94,9 @@ fn listen(control: &mut UnixStream, child: Pid, spec: &Spec) -> Result<Heard, St
         }
         match tag[0] {
             UNSHARED => {
+                if let Some(cgroup) = &spec.cgroup {
+                    enter_cgroup(child, cgroup)?;
+                }
                 write_inner_maps(child, spec.inside_ids)?;
                 if let Network::Joined { program } = &spec.network {
                     heard.joined = Some(network::join(program, child)?);
@@ -108,6 +113,13 @@ fn listen(control: &mut UnixStream, child: Pid, spec: &Spec) -> Result<Heard, St
         }
     }
     Ok(heard)
+}
+
+/// Process 1 and all others inherit it; ourselves, who must outlive its limits, stay outside.
+fn enter_cgroup(child: Pid, cgroup: &ByteString) -> Result<(), StepError> {
+    let file = std::path::Path::new(std::ffi::OsStr::from_bytes(cgroup.as_bytes())).join("cgroup.procs");
+    let shown = file.display().to_string();
+    std::fs::write(&file, child.as_raw_nonzero().to_string()).map_err(failed("move process 1 to", &shown))
 }
 
 /// The build's final ids. Only the supervisor, root of the namespace above, may write them.

@@ -43,6 +43,8 @@ pub fn supervise(process: Pid, master: &OwnedFd, emulated: bool) -> Result<Finis
         user_microseconds: ended.user_microseconds,
         system_microseconds: ended.system_microseconds,
         resident_bytes_max: ended.resident_bytes_max,
+        read_bytes: ended.read_bytes,
+        written_bytes: ended.written_bytes,
     })
 }
 

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use sandbox::protocol::{Event, Finished, parse_event, write_request};
 use sandbox::spec::{
@@ -182,6 +183,7 @@ impl Bench {
             linux32: false,
             umask: 0o022,
             limits: vec![Limit { resource: Resource::Core, soft: Some(0), hard: None }],
+            cgroup: None,
             network: Network::Isolated,
             filter_system_calls: true,
             interpreters: Vec::new(),
@@ -233,17 +235,35 @@ impl Bench {
 }
 
 /// Reads log and events of a launcher to its end.
-pub fn follow(mut child: Child) -> Outcome {
-    let stdout = child.stdout.take().expect("piped");
-    let reader = std::thread::spawn(move || bounded(stdout));
+pub fn follow(child: Child) -> Outcome {
+    follow_timed(child).0
+}
+
+/// The same, and the time from the last piece of the log to the end.
+pub fn follow_timed(mut child: Child) -> (Outcome, Duration) {
+    let mut stdout = child.stdout.take().expect("piped").take(64 << 20);
+    let reader = std::thread::spawn(move || {
+        let (mut log, mut last, mut piece) = (Vec::new(), Instant::now(), [0; 4096]);
+        loop {
+            match stdout.read(&mut piece).unwrap() {
+                0 => return (log, last),
+                count => {
+                    log.extend_from_slice(&piece[..count]);
+                    last = Instant::now();
+                }
+            }
+        }
+    });
     let events = bounded(child.stderr.take().expect("piped"));
     let status = child.wait().unwrap();
+    let (log, last) = reader.join().unwrap();
     let events = events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    Outcome {
-        log: String::from_utf8_lossy(&reader.join().unwrap()).into_owned(),
+    let outcome = Outcome {
+        log: String::from_utf8_lossy(&log).into_owned(),
         events: events.map(|line| parse_event(line).unwrap()).collect(),
         status,
-    }
+    };
+    (outcome, last.elapsed())
 }
 
 fn bounded(from: impl Read) -> Vec<u8> {
