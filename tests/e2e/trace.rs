@@ -89,6 +89,12 @@ fn check(spans: &[Span]) -> Result<()> {
             ensure!(in_order, "{name} is below {lineage:?}, and should be below {above:?}");
         }
     }
+    // What a build used: process 1 has some memory even where no cgroups measure.
+    for span in spans.iter().filter(|span| span.name == "sandbox") {
+        let number = |name: &str| span.tags.get(name).and_then(|text| text.parse::<u64>().ok());
+        let used = ["memory_bytes_peak", "cpu_ms", "read_bytes", "written_bytes"].map(number);
+        ensure!(used[0] > Some(0) && !used.contains(&None), "what was used is missing: {span:?}");
+    }
     Ok(())
 }
 

@@ -13,6 +13,8 @@ use crate::demo::trace::Trace;
 /// The span of one build on an executor, and its attribute that the summary counts.
 const TASK_SPAN: &str = "build";
 const TASK_ATTRIBUTE: &str = "platform";
+/// The span in it of what ran in a sandbox, which has what was used.
+const SANDBOX_SPAN: &str = "sandbox";
 /// Programs write and send their spans once a second.
 const SPANS_ARRIVE: Duration = Duration::from_secs(3);
 
@@ -38,9 +40,19 @@ pub fn print(
 
     std::thread::sleep(SPANS_ARRIVE);
     let trace = Trace::read(files)?;
-    println!("\n{:<36} tasks", "platform and executor");
-    for ((platform, executor), count) in trace.count(TASK_SPAN, TASK_ATTRIBUTE) {
-        println!("{:<36} {count:>5}", format!("{platform} on {executor}"));
+    println!("\n{:<36} {:>5} {:>12} {:>14}", "platform and executor", "tasks", "CPU time", "most memory");
+    let times = trace.numbers(SANDBOX_SPAN, TASK_ATTRIBUTE, "cpu_ms");
+    let peaks = trace.numbers(SANDBOX_SPAN, TASK_ATTRIBUTE, "memory_bytes_peak");
+    for (key, count) in trace.count(TASK_SPAN, TASK_ATTRIBUTE) {
+        let (platform, executor) = key;
+        let cpu_ms: u64 = times.get(&key).into_iter().flatten().sum();
+        let peak = peaks.get(&key).into_iter().flatten().max().copied().unwrap_or_default();
+        println!(
+            "{:<36} {count:>5} {:>10.1} s {:>10} MiB",
+            format!("{platform} on {executor}"),
+            Duration::from_millis(cpu_ms).as_secs_f64(),
+            peak >> 20
+        );
     }
     println!("\n{:<36} {:>12} bytes", "over the board's link, up", built.sent_bytes);
     println!("{:<36} {:>12} bytes", "over the board's link, down", built.received_bytes);

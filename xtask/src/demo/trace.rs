@@ -78,6 +78,17 @@ impl Trace {
         counts
     }
 
+    /// The numbers that spans of this name have in an attribute, for each value of another and each host.
+    pub fn numbers(&self, name: &str, by: &str, attribute: &str) -> BTreeMap<(&str, &str), Vec<u64>> {
+        let mut numbers: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+        for span in self.spans.iter().filter(|span| span.name == name) {
+            let value = span.attributes.get(by).map_or("", String::as_str);
+            let number: Option<u64> = span.attributes.get(attribute).and_then(|number| number.parse().ok());
+            numbers.entry((value, span.host.as_str())).or_default().extend(number);
+        }
+        numbers
+    }
+
     /// The trace as text: a line a span, indented below its parent, with a bar for its time.
     pub fn waterfall(&self) -> Vec<String> {
         let Some(start) = self.spans.iter().map(|span| span.begin_us).min() else { return Vec::new() };
