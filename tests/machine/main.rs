@@ -177,6 +177,9 @@ fn restart(console: &Console) -> Result<()> {
         ],
     )?;
     let stopped = console.part("stop")?;
-    ensure!(stopped.contains("No such file") && stopped.ends_with("0\n"), "something stays:\n{stopped}");
+    ensure!(
+        stopped.contains("No such file") && stopped.trim_end().ends_with("\n0"),
+        "something stays:\n{stopped}"
+    );
     Ok(())
 }

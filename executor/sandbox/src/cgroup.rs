@@ -14,6 +14,8 @@ use crate::spec::ByteString;
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "io"];
 /// Where this process itself is, below the delegated directory.
 const OWN_LEAF: &str = "executor";
+/// How directories of sandboxes begin, beside it.
+const PREFIX: &str = "build-";
 const SWAP_LIMIT: &str = "memory.swap.max";
 /// Largest file of the kernel that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -32,6 +34,12 @@ pub enum CgroupError {
          a directory of its own as `sandbox.cgroup`", path = .0.display()
     )]
     NotDelegated(PathBuf),
+    /// A directory of others: what we do there would be done to them.
+    #[error(
+        "processes of others are in cgroup '{path}': give this executor a directory of its own as `sandbox.cgroup`",
+        path = .0.display()
+    )]
+    NotAlone(PathBuf),
     /// None of the controllers is there.
     #[error("cgroup '{path}' has none of the controllers memory, pids, cpu and io", path = .0.display())]
     NoControllers(PathBuf),
@@ -109,13 +117,13 @@ impl Hierarchy {
         if controllers.is_empty() {
             return Err(CgroupError::NoControllers(base));
         }
+        let own = std::process::id().to_string();
+        if read(&base.join("cgroup.procs"))?.split_whitespace().any(|process| process != own) {
+            return Err(CgroupError::NotAlone(base));
+        }
         let leaf = base.join(OWN_LEAF);
         make_directory(&leaf)?;
-        // All of its processes: one that starts us for a moment, and waits, may be there too.
-        for process in read(&base.join("cgroup.procs"))?.split_whitespace() {
-            write(&leaf.join("cgroup.procs"), process)?;
-        }
-        write(&leaf.join("cgroup.procs"), "0")?;
+        write(&leaf.join("cgroup.procs"), &own)?;
         let wanted: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
         write(&base.join("cgroup.subtree_control"), &wanted.join(" "))?;
         let hierarchy = Self { base, controllers };
@@ -133,12 +141,12 @@ impl Hierarchy {
         CONTROLLERS.into_iter().filter(|name| !self.has(name)).collect()
     }
 
-    /// A directory for one sandbox, with its limits; one of that name that was left over is replaced.
+    /// A directory for a sandbox of this number, with its limits; one that was left over is replaced.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn make(&self, name: &str, limits: Limits) -> Result<Cgroup, CgroupError> {
-        let cgroup = Cgroup { directory: self.base.join(name) };
+    pub fn make(&self, number: usize, limits: Limits) -> Result<Cgroup, CgroupError> {
+        let cgroup = Cgroup { directory: self.base.join(format!("{PREFIX}{number}")) };
         cgroup.clear()?;
         make_directory(&cgroup.directory)?;
         for (controller, file, value) in settings(limits) {
@@ -155,8 +163,7 @@ impl Hierarchy {
     /// What an executor that was killed has left.
     fn remove_leftovers(&self) {
         for entry in std::fs::read_dir(&self.base).into_iter().flatten().flatten() {
-            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_directory && entry.file_name() != OWN_LEAF {
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
                 // What stays is replaced, or its name is never used again.
                 let _stays = Cgroup { directory: entry.path() }.clear();
             }

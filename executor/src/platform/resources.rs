@@ -6,9 +6,6 @@ use crate::config::Config;
 use node::exit::chain;
 use sandbox::cgroup::{Cgroup, CgroupError, Hierarchy, Limits};
 
-/// The cgroup of the self-test.
-const SELF_TEST: &str = "self-test";
-
 /// What limits and measures builds.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
@@ -26,7 +23,7 @@ impl Resources {
     /// # Errors
     /// What the kernel refuses.
     pub fn cgroup(&self, slot: usize) -> Result<Option<Cgroup>, CgroupError> {
-        let make = |hierarchy: &Hierarchy| hierarchy.make(&format!("build-{slot}"), self.limits);
+        let make = |hierarchy: &Hierarchy| hierarchy.make(slot, self.limits);
         self.hierarchy.as_ref().map(make).transpose()
     }
 }
@@ -59,7 +56,7 @@ async fn prove(
     let configured = config.sandbox.cgroup.clone();
     let entered = blocking(move || {
         let hierarchy = Hierarchy::enter(configured.as_deref())?;
-        let cgroup = hierarchy.make(SELF_TEST, limits)?;
+        let cgroup = hierarchy.make(0, limits)?;
         Ok::<_, CgroupError>((hierarchy, cgroup))
     });
     let (hierarchy, cgroup) = entered.await.map_err(|error| chain(&error))?;
