@@ -19,7 +19,7 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exception {
-    /// `native.NAME`, `emulated.NAME`, or `NAME` for both; of files from elsewhere `FILE.NAME` and `FILE-emulated.NAME`.
+    /// `native.NAME`, `emulated.NAME`, or `NAME` for all kinds; of files from elsewhere `FILE.NAME` and `FILE-emulated.NAME`.
     cases: Vec<String>,
     /// Versions of real Nix that differ: `2.34` stands for every 2.34.x.
     versions: Vec<String>,
@@ -46,7 +46,7 @@ impl Exceptions {
             ensure!(!exception.reason.is_empty(), "an exception for {:?} has no reason", exception.cases);
             if exception.versions.iter().any(|known| is_of(version, known)) {
                 for case in
-                    exception.cases.iter().flat_map(|case| both_kinds(case)).filter(|case| is_case(case))
+                    exception.cases.iter().flat_map(|case| all_kinds(case)).filter(|case| is_case(case))
                 {
                     let facts = exception.differs.iter();
                     accepted
@@ -94,12 +94,12 @@ impl Exceptions {
     }
 }
 
-/// A name without a kind stands for the native and the emulated case.
-fn both_kinds(case: &str) -> Vec<String> {
+/// A name without a kind stands for the cases of all kinds.
+fn all_kinds(case: &str) -> Vec<String> {
     if case.contains('.') {
         return vec![case.to_owned()];
     }
-    ["native", "emulated"].map(|kind| format!("{kind}.{case}")).to_vec()
+    ["native", "emulated", "armv7l", "riscv64"].map(|kind| format!("{kind}.{case}")).to_vec()
 }
 
 fn is_of(version: &str, known: &str) -> bool {
