@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use model::StorePath;
 
 /// A line is shown in pieces when it is longer.
-const LINE_BYTES_MAX: usize = 16 << 10;
+const LINE_BYTES_MAX: usize = 128 << 10;
 
 /// The beginnings of lines whose ends have not come yet.
 #[derive(Debug, Default)]

@@ -34,6 +34,12 @@ fn harmless(text: &str) -> String {
         if character == '\u{1b}' {
             if rest.next_if_eq(&'[').is_some() {
                 while rest.next().is_some_and(|parameter| !('@'..='~').contains(&parameter)) {}
+            } else if rest.next_if_eq(&']').is_some() {
+                // A title or a link, up to a bell or to `ESC \`, whose second half is dropped here.
+                while rest.next_if(|inside| !matches!(inside, '\u{7}' | '\u{1b}' | '\n')).is_some() {}
+                if rest.next_if_eq(&'\u{1b}').is_some() {
+                    rest.next_if_eq(&'\\');
+                }
             }
         } else if character == '\t' {
             let spaces = TAB_COLUMNS - column % TAB_COLUMNS;
@@ -45,6 +51,30 @@ fn harmless(text: &str) -> String {
         }
     }
     plain
+}
+
+/// A log in which what follows a carriage return has taken the place of what stood there, as on a terminal and in Nix.
+fn overwritten(log: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(log.len());
+    for line in log.split_inclusive(|byte| *byte == b'\n') {
+        let start = text.len();
+        let mut place = start;
+        for &byte in line {
+            match byte {
+                b'\r' => place = start,
+                b'\n' => text.push(byte),
+                _ if place < text.len() => {
+                    text[place] = byte;
+                    place += 1;
+                }
+                _ => {
+                    text.push(byte);
+                    place += 1;
+                }
+            }
+        }
+    }
+    text
 }
 
 /// Bytes for people.
@@ -162,7 +192,7 @@ pub fn failure_message(task: &TaskChange, with_log: bool) -> Option<String> {
             | FailureClass::LogLimitExceeded
             | FailureClass::OutOfMemory
     );
-    let log = harmless(&task.log_tail);
+    let log = harmless(&String::from_utf8_lossy(&overwritten(task.log_tail.as_bytes())));
     if with_log && shows_log && !log.trim().is_empty() {
         let lines: Vec<&str> = log.lines().collect();
         let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];
@@ -189,7 +219,10 @@ pub fn dependency_failed(derivation: &StorePath, failed: usize, outputs: &[Store
 /// Lines of a build log, each with the name of its build.
 pub fn log_lines(derivation: &StorePath, log: &[u8]) -> Vec<String> {
     let name = name(derivation);
-    harmless(&String::from_utf8_lossy(log)).lines().map(|line| format!("{name}> {line}")).collect()
+    harmless(&String::from_utf8_lossy(&overwritten(log)))
+        .lines()
+        .map(|line| format!("{name}> {line}"))
+        .collect()
 }
 
 /// What a derivation is called: without directory, hash and suffix.
@@ -201,7 +234,7 @@ pub fn name(derivation: &StorePath) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::harmless;
+    use super::{harmless, overwritten};
 
     #[test]
     fn tabs_become_spaces_up_to_their_stops_and_nothing_steers_a_terminal() {
@@ -210,8 +243,20 @@ mod tests {
             ("12345678\tb", "12345678        b"),
             ("\u{e9}\tb\n\tc", "\u{e9}       b\n        c"),
             ("\u{1b}[31mred\u{1b}[0m\tb\r\u{7}", "red     b"),
+            ("a\u{1b}]0;title\u{7}b\u{1b}]8;;x\u{1b}\\c\u{1b}]cut\nd", "abc\nd"),
         ] {
             assert_eq!(harmless(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn carriage_returns_go_back_to_the_beginning_of_their_line() {
+        for (log, expected) in [
+            ("one\rtwo\r\nthree\r\r\nlonger\rx\n\rfour\n", "two\nthree\nxonger\nfour\n"),
+            ("10%\r50%\r100%\ndone", "100%\ndone"),
+            ("\r\n\r", "\n"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&overwritten(log.as_bytes())), expected, "{log:?}");
         }
     }
 }

@@ -3,6 +3,8 @@ use serde::Deserialize;
 
 /// Longest `@nix ` line that is held back to be understood, in bytes; a longer one is shown as it is.
 const CONTROL_LINE_BYTES_MAX: usize = 64 << 10;
+/// Messages above this level (information) are for those who ask Nix for more words.
+const SHOWN_LEVEL_MAX: u64 = 3;
 const PREFIX: &[u8] = b"@nix ";
 
 /// A piece of the log.
@@ -30,6 +32,8 @@ struct Control {
     phase: Option<String>,
     #[serde(default)]
     msg: Option<String>,
+    #[serde(default)]
+    level: Option<u64>,
 }
 
 impl Splitter {
@@ -87,12 +91,14 @@ impl Splitter {
             text.extend_from_slice(&line);
             return None;
         };
-        match (control.action.as_str(), control.phase, control.msg) {
+        match (control.action.as_str(), control.phase, control.msg.zip(control.level)) {
             ("setPhase", Some(phase), _) => return Some(Piece::Phase(phase)),
-            ("msg", _, Some(message)) => {
+            ("msg", _, Some((message, level))) if level <= SHOWN_LEVEL_MAX => {
                 text.extend_from_slice(message.as_bytes());
                 text.push(b'\n');
             }
+            // What they must have is missing: Nix shows such a line.
+            ("setPhase", ..) | ("msg", _, None) => text.extend_from_slice(&line),
             // Activities of downloads, and actions of other versions: consumed, as Nix does.
             _ => {}
         }
