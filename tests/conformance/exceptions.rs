@@ -26,13 +26,22 @@ struct Exception {
     /// Which facts: `result`, `NAR hash`, `NAR size`, `references`, `deriver`, `exit code`, `message`, `class`, `log`.
     differs: Vec<String>,
     reason: String,
+    /// Not in every run: what differs is a race, or the host's own.
+    #[serde(default)]
+    sometimes: bool,
 }
 
 /// What is accepted for one version.
 #[derive(Debug, Default)]
 pub struct Exceptions {
-    /// Case and fact, with the reason.
-    accepted: BTreeMap<(String, String), String>,
+    /// By case and fact.
+    accepted: BTreeMap<(String, String), Accepted>,
+}
+
+#[derive(Clone, Debug)]
+struct Accepted {
+    reason: String,
+    sometimes: bool,
 }
 
 impl Exceptions {
@@ -44,13 +53,13 @@ impl Exceptions {
         let mut accepted = BTreeMap::new();
         for exception in file.exception {
             ensure!(!exception.reason.is_empty(), "an exception for {:?} has no reason", exception.cases);
+            let reason = Accepted { reason: exception.reason, sometimes: exception.sometimes };
             if exception.versions.iter().any(|known| is_of(version, known)) {
                 for case in
                     exception.cases.iter().flat_map(|case| all_kinds(case)).filter(|case| is_case(case))
                 {
                     let facts = exception.differs.iter();
-                    accepted
-                        .extend(facts.map(|fact| ((case.clone(), fact.clone()), exception.reason.clone())));
+                    accepted.extend(facts.map(|fact| ((case.clone(), fact.clone()), reason.clone())));
                 }
             }
         }
@@ -66,8 +75,9 @@ impl Exceptions {
             .filter(|one| !self.accepted.contains_key(&key(one)))
             .map(ToString::to_string)
             .collect();
-        let stale = self.accepted.keys().filter(|key| !keys.contains(key));
-        let stale: Vec<String> = stale.map(|(case, fact)| format!("{case}: {fact}")).collect();
+        let stale =
+            self.accepted.iter().filter(|(key, accepted)| !accepted.sometimes && !keys.contains(*key));
+        let stale: Vec<String> = stale.map(|((case, fact), _)| format!("{case}: {fact}")).collect();
         ensure!(
             new.is_empty() && stale.is_empty(),
             "{} differences from real Nix:\n{}\n{} exceptions are none any more:\n{}",
@@ -87,8 +97,8 @@ impl Exceptions {
     /// Reasons, each with the cases that it is for.
     pub fn by_reason(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut reasons: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for ((case, _), reason) in &self.accepted {
-            reasons.entry(reason).or_default().insert(case);
+        for ((case, _), accepted) in &self.accepted {
+            reasons.entry(&accepted.reason).or_default().insert(case);
         }
         reasons
     }
@@ -108,7 +118,7 @@ fn is_of(version: &str, known: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Exceptions, is_of};
+    use super::{Accepted, Exceptions, both_kinds, is_of};
     use crate::compare::Difference;
 
     #[test]
@@ -124,9 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_a_kind_stands_for_both() {
+        assert_eq!(both_kinds("a"), ["native.a", "emulated.a"]);
+        assert_eq!(both_kinds("native.a"), ["native.a"]);
+    }
+
+    #[test]
     fn new_and_stale_differences_fail() {
-        let accepted = [(("native.a".to_owned(), "log".to_owned()), "why".to_owned())].into();
-        let exceptions = Exceptions { accepted };
+        let accepted = |case: &str, sometimes| {
+            ((case.to_owned(), "log".to_owned()), Accepted { reason: "why".into(), sometimes })
+        };
+        let exceptions =
+            Exceptions { accepted: [accepted("native.a", false), accepted("native.race", true)].into() };
         let difference = |case: &str| Difference {
             case: case.into(),
             fact: "log",
@@ -134,6 +153,7 @@ mod tests {
             found: String::new(),
         };
         assert!(exceptions.check(&[difference("native.a")]).is_ok());
+        assert!(exceptions.check(&[difference("native.a"), difference("native.race")]).is_ok());
         assert!(exceptions.check(&[]).is_err());
         assert!(exceptions.check(&[difference("native.a"), difference("native.b")]).is_err());
     }
