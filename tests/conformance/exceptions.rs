@@ -118,7 +118,7 @@ fn is_of(version: &str, known: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Accepted, Exceptions, both_kinds, is_of};
+    use super::{Accepted, Exceptions, all_kinds, is_of};
     use crate::compare::Difference;
 
     #[test]
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_a_kind_stands_for_both() {
-        assert_eq!(both_kinds("a"), ["native.a", "emulated.a"]);
-        assert_eq!(both_kinds("native.a"), ["native.a"]);
+    fn a_name_without_a_kind_stands_for_all() {
+        assert_eq!(all_kinds("a"), ["native.a", "emulated.a", "armv7l.a", "riscv64.a"]);
+        assert_eq!(all_kinds("native.a"), ["native.a"]);
     }
 
     #[test]
