@@ -173,4 +173,17 @@ mod tests {
         assert_eq!(names, ["s n1", "s n2", "s n4", "s n3", "s n5"]);
         assert!(lines[3].starts_with(&format!("{}{}", ".".repeat(24), "#".repeat(16))), "{}", lines[3]);
     }
+    #[test]
+    fn what_builds_used_is_found_by_platform_and_host() {
+        let used = |id: &str, host: &str, memory: &str| {
+            let attributes = [("platform", "native"), ("memory", memory)];
+            let attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            Span { name: "sandbox".into(), attributes, host: host.into(), ..span("t", id, "", 0, 1) }
+        };
+        let spans =
+            vec![used("1", "a", "5"), used("2", "a", "70"), used("3", "b", "x"), span("t", "4", "", 0, 1)];
+        let trace = Trace::largest(spans);
+        let expected = [(("native", "a"), vec![5, 70]), (("native", "b"), vec![])];
+        assert_eq!(trace.numbers("sandbox", "platform", "memory"), expected.into());
+    }
 }
