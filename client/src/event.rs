@@ -48,6 +48,8 @@ pub struct TaskChange {
 /// The closure of a wanted output can be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
+    /// What Nix calls it, if its derivation does not say its path.
+    pub realisation: Option<String>,
     /// The derivation.
     pub derivation: StorePath,
     /// The output's name.

@@ -94,7 +94,7 @@ impl Plans {
                 .map(|item| Output {
                     derivation: item.derivation.to_string(),
                     output: item.output.clone(),
-                    path: item.path.to_string(),
+                    path: item.path.as_ref().map(ToString::to_string).unwrap_or_default(),
                 })
                 .collect(),
             links: remembered.links.clone(),
@@ -130,7 +130,9 @@ impl Plans {
         let item = |output: Output| Item {
             derivation: StorePath::from_validated(&output.derivation),
             output: output.output,
-            path: StorePath::from_validated(&output.path),
+            path: Some(output.path)
+                .filter(|path| !path.is_empty())
+                .map(|path| StorePath::from_validated(&path)),
         };
         Ok(Remembered {
             plan,

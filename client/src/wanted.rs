@@ -117,8 +117,8 @@ pub struct Item {
     pub derivation: StorePath,
     /// The output's name.
     pub output: String,
-    /// The output's path.
-    pub path: StorePath,
+    /// The output's path, if the derivation says it.
+    pub path: Option<StorePath>,
 }
 
 /// The request for the coordinator: each derivation once, with the union of its outputs.

@@ -1,14 +1,16 @@
 //! What is known for sure: verified derivations, and facts about contents whose bytes are known by hash.
 use crate::paths;
-use model::capability::BUILTIN;
+use model::capability::{BUILTIN, CA_DERIVATIONS};
 use model::{
     ContentId, InputDerivation, Output, PathFacts, Requirement, StorePath, System, TaskId, TaskSpec,
     TrustDomain,
 };
-use nix_formats::derivation::{self, Derivation, DerivationError};
+use nix_formats::derivation::{self, Derivation, DerivationError, Method};
+use nix_formats::hash::HashAlgorithm;
 use nix_formats::modulo::ModuloHash;
 use nix_formats::store_path::StoreDir;
 use nix_formats::target::target_of;
+use scheduler::Binding;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use thiserror::Error;
@@ -48,12 +50,25 @@ pub struct KnownDerivation {
     pub requirement: Requirement,
     /// Its outputs, sorted by name.
     pub outputs: Vec<Output>,
+    /// Those whose paths follow from their content.
+    pub floating: Vec<FloatingOutput>,
     /// Derivations that it needs, with the names of their outputs.
     pub inputs: Vec<(StorePath, Vec<String>)>,
     /// Sources that it needs.
     pub sources: Vec<StorePath>,
     /// Whether its content is known by hash before it is built.
     pub is_fixed_output: bool,
+}
+
+/// How an output's path follows from its content.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FloatingOutput {
+    /// The output.
+    pub name: String,
+    /// How its content is hashed.
+    pub method: Method,
+    /// With what.
+    pub algorithm: HashAlgorithm,
 }
 
 impl KnownDerivation {
@@ -65,10 +80,17 @@ impl KnownDerivation {
         let requirement = Requirement {
             system: System(Arc::from(system)),
             target: target_of(&name, derivation).map(|target| System(Arc::from(target))),
-            features: derivation.required_features().into_iter().map(Arc::from).collect(),
+            features: features(derivation).into_iter().map(Arc::from).collect(),
         };
-        let output = |(name, output): (&String, &derivation::Output)| {
-            Some(Output { name: name.clone(), path: paths::full(output.path()?) })
+        let output = |(name, output): (&String, &derivation::Output)| Output {
+            name: name.clone(),
+            path: output.path().map_or_else(|| StorePath::promised(path, name), paths::full),
+        };
+        let floating = |(name, output): (&String, &derivation::Output)| match *output {
+            derivation::Output::Floating { method, algorithm } => {
+                Some(FloatingOutput { name: name.clone(), method, algorithm })
+            }
+            _ => None,
         };
         let inputs = &derivation.input_derivations;
         Self {
@@ -76,7 +98,8 @@ impl KnownDerivation {
             modulo,
             name,
             requirement,
-            outputs: derivation.outputs.iter().filter_map(output).collect(),
+            outputs: derivation.outputs.iter().map(output).collect(),
+            floating: derivation.outputs.iter().filter_map(floating).collect(),
             inputs: inputs
                 .iter()
                 .map(|(path, outputs)| (paths::full(path), outputs.iter().cloned().collect()))
@@ -95,6 +118,26 @@ impl KnownDerivation {
             .map_err(|source| KnowledgeError::Derivation { path: path.clone(), source })?;
         Ok(Self::new(path, text, &derivation, modulo))
     }
+
+    /// What stands for an output, or its path.
+    pub fn output(&self, name: &str) -> Option<&StorePath> {
+        self.outputs.iter().find(|output| output.name == name).map(|output| &output.path)
+    }
+
+    /// Whether paths of outputs are known only when it is built, or what it needs.
+    pub fn has_promises(&self) -> bool {
+        self.outputs.iter().any(|output| output.path.is_promise())
+    }
+}
+
+/// What an executor must have: also, for outputs whose paths follow later, that it knows how such are made.
+fn features(derivation: &Derivation) -> Vec<String> {
+    let mut features = derivation.required_features();
+    if derivation.has_unknown_paths() && !features.iter().any(|feature| feature == CA_DERIVATIONS) {
+        features.push(CA_DERIVATIONS.to_owned());
+        features.sort();
+    }
+    features
 }
 
 /// Facts about content, and the ids of what it refers to.
@@ -111,7 +154,11 @@ pub struct ContentFacts {
 pub struct Knowledge {
     derivations: RwLock<HashMap<StorePath, Arc<KnownDerivation>>>,
     contents: RwLock<HashMap<ContentId, Arc<ContentFacts>>>,
+    bindings: RwLock<HashMap<ContentId, ContentId>>,
 }
+
+/// Steps from what stands for an output to its content: by the derivation that it was resolved to.
+const STEPS_MAX: usize = 4;
 
 impl Knowledge {
     /// What the journal has recorded.
@@ -121,6 +168,7 @@ impl Knowledge {
     pub fn recorded(
         derivations: impl IntoIterator<Item = (StorePath, Arc<[u8]>, ModuloHash)>,
         contents: impl IntoIterator<Item = (ContentId, PathFacts, Vec<ContentId>)>,
+        bindings: impl IntoIterator<Item = Binding>,
     ) -> Result<Self, KnowledgeError> {
         let knowledge = Self::default();
         for (path, text, modulo) in derivations {
@@ -130,6 +178,7 @@ impl Knowledge {
         for (id, facts, references) in contents {
             knowledge.insert_content(id, ContentFacts { facts, references });
         }
+        bindings.into_iter().for_each(|binding| knowledge.bind(binding));
         Ok(knowledge)
     }
 
@@ -152,6 +201,50 @@ impl Knowledge {
     /// Adds or replaces facts that were recorded.
     pub fn insert_content(&self, id: ContentId, facts: ContentFacts) {
         self.contents.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(facts));
+    }
+
+    /// What stands for an output turned out to be something.
+    pub fn bind(&self, binding: Binding) {
+        let mut bindings = self.bindings.write().unwrap_or_else(PoisonError::into_inner);
+        bindings.insert(binding.promise, binding.to);
+    }
+
+    /// The steps from what stands for an output to its content; none when nobody knows that.
+    pub fn bindings(&self, promise: &ContentId) -> Vec<Binding> {
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        let (mut steps, mut last) = (Vec::new(), promise.clone());
+        while last.path.is_promise() {
+            match bindings.get(&last) {
+                Some(to) if steps.len() < STEPS_MAX => {
+                    steps.push(Binding { promise: last, to: to.clone() });
+                    last = to.clone();
+                }
+                _ => return Vec::new(),
+            }
+        }
+        steps
+    }
+
+    /// Content with a path: itself, or what it turned out to be.
+    pub fn realised(&self, id: &ContentId) -> Option<ContentId> {
+        if !id.path.is_promise() {
+            return Some(id.clone());
+        }
+        self.bindings(id).pop().map(|last| last.to)
+    }
+
+    /// Whether paths must be put into a derivation before it is built.
+    pub fn needs_resolution(&self, derivation: &KnownDerivation) -> bool {
+        if derivation.has_promises() {
+            return derivation.floating.is_empty() || !derivation.inputs.is_empty();
+        }
+        derivation.inputs.iter().any(|(path, outputs)| {
+            let input = self.derivation(path);
+            let is_promise = |name: &String| {
+                input.as_ref().and_then(|input| input.output(name)).is_some_and(StorePath::is_promise)
+            };
+            outputs.iter().any(is_promise)
+        })
     }
 
     /// Contents with everything that they refer to, references before referrers.
@@ -255,6 +348,7 @@ impl Knowledge {
                 outputs: known.outputs.clone(),
                 input_derivations,
                 input_sources: known.sources.iter().map(&source).collect(),
+                needs_resolution: self.needs_resolution(&known),
                 is_fixed_output: known.is_fixed_output,
             });
         }

@@ -9,6 +9,7 @@ pub mod knowledge;
 pub mod paths;
 pub mod plans;
 pub mod pull;
+pub mod resolution;
 pub mod rpc;
 pub mod run;
 pub mod session;

@@ -152,7 +152,9 @@ fn open(config: &Config) -> anyhow::Result<Opened> {
         Arc::new(DiskStore::open(&directory).context("open the content store")?);
     let derivations = std::mem::take(&mut recorded.derivations);
     let contents = std::mem::take(&mut recorded.contents);
-    let knowledge = Arc::new(Knowledge::recorded(derivations, contents).context("read the journal")?);
+    let bindings = std::mem::take(&mut recorded.bindings);
+    let knowledge = Knowledge::recorded(derivations, contents, bindings).context("read the journal")?;
+    let knowledge = Arc::new(knowledge);
     Ok(Opened { journal, thread, store, knowledge, recorded, key })
 }
 

@@ -1,6 +1,6 @@
 //! One executor's session as engine and call see it: orders out, why it is over, what is leased in it.
 use crate::config::BuildLimits;
-use model::{ContentId, ExecutorName, PathFacts, Platform, TaskId};
+use model::{ContentId, ExecutorName, PathFacts, Platform, StorePath, TaskId};
 use scheduler::LeaseKey;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,8 +32,10 @@ pub struct LeaseOrder {
     pub lease: LeaseKey,
     /// Which task.
     pub task: TaskId,
-    /// The derivation, ATerm.
+    /// What is built, ATerm.
     pub text: Arc<[u8]>,
+    /// Its path, when paths were put into the task's derivation.
+    pub resolved_path: Option<StorePath>,
     /// On which platform.
     pub platform: Platform,
     /// The whole closure of the inputs, dependencies first.

@@ -1,5 +1,5 @@
 //! A lease and what ends it, in the executor's own words.
-use model::{ContentId, Epoch, LeaseId, Outcome, PathFacts, Platform};
+use model::{ContentId, Epoch, LeaseId, Outcome, PathFacts, Platform, StorePath};
 use std::collections::HashMap;
 
 /// Names one lease.
@@ -24,7 +24,9 @@ pub struct Lease {
     pub key: LeaseKey,
     /// The derivation's path, in the trust domain of everything the build makes.
     pub derivation: ContentId,
-    /// The derivation, as ATerm.
+    /// The path of what is built: the derivation's own, or that of the derivation that it was resolved to.
+    pub built: StorePath,
+    /// What is built, as ATerm.
     pub derivation_text: Vec<u8>,
     /// The platform that it is to run on.
     pub platform: Platform,

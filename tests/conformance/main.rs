@@ -9,6 +9,7 @@ mod emulation;
 mod exceptions;
 mod failure;
 mod files;
+mod floating;
 mod layout;
 mod report;
 mod request;
@@ -89,6 +90,7 @@ fn oracle(lab: &Lab, cluster: &Cluster, release: Release, binds: Vec<Bind>) -> R
         binds,
         has_shell: true,
         silence_max_s: Some(SILENCE_MAX_S),
+        configuration: String::new(),
     };
     Oracle::start(lab, spec)
 }

@@ -76,7 +76,9 @@ pub fn binds(lab: &Lab) -> Result<Vec<Bind>> {
     // A directory of its own: one test changes a file below it.
     let graphs = lab.directory().join("graphs");
     std::fs::create_dir_all(&graphs)?;
-    std::fs::copy(own.join("e2e/graphs.nix"), graphs.join("graphs.nix"))?;
+    for file in ["graphs.nix", "floating.nix"] {
+        std::fs::copy(own.join("e2e").join(file), graphs.join(file))?;
+    }
     Ok(vec![
         bind(graphs, "/graphs"),
         bind(own.join("../deploy/demo").canonicalize().context("find the demo")?, "/demo"),

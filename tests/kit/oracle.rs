@@ -83,6 +83,8 @@ pub struct OracleSpec {
     pub has_shell: bool,
     /// Seconds of silence after which a build is taken to hang for ever; none wait for ever.
     pub silence_max_s: Option<u32>,
+    /// More lines for its `nix.conf`.
+    pub configuration: String,
 }
 
 /// Real Nix, and what it builds.
@@ -115,7 +117,15 @@ impl Oracle {
     /// # Errors
     /// Set-up was not run, or this kernel has no binfmt_misc in user namespaces (Linux 6.7 has).
     pub fn start(lab: &Lab, spec: OracleSpec) -> Result<Self> {
-        let OracleSpec { name, release, interpreters, mut binds, has_shell, silence_max_s } = spec;
+        let OracleSpec {
+            name,
+            release,
+            interpreters,
+            mut binds,
+            has_shell,
+            silence_max_s,
+            configuration: more,
+        } = spec;
         let root = lab.cache().product(release.root()).with_context(|| {
             format!("{release:?}: `cargo xtask conformance --nix VERSION` or `test --long` makes its root")
         })?;
@@ -128,8 +138,9 @@ impl Oracle {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let silence = silence_max_s.unwrap_or_default();
         let shell = if has_shell { format!("/bin/sh={SANDBOX_SHELL}") } else { String::new() };
-        let configuration =
-            format!("{CONFIGURATION}cores = {cores}\nmax-silent-time = {silence}\nsandbox-paths = {shell}\n");
+        let configuration = format!(
+            "{CONFIGURATION}cores = {cores}\nmax-silent-time = {silence}\nsandbox-paths = {shell}\n{more}"
+        );
         host.write("/etc/nix/nix.conf", configuration, 0o644, User::Root)?;
         let mut oracle = Self { host, version: String::new(), log: lab.logs() };
         oracle.version = oracle.store().version()?;

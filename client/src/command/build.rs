@@ -2,6 +2,7 @@
 use super::follow::{Ended, follow};
 use super::session::Session;
 use super::{BuildArguments, follow};
+use crate::board::Daemon;
 use crate::exit::OTHER;
 use crate::instantiate::{Roots, instantiate};
 use crate::remember::Remembered;
@@ -19,8 +20,8 @@ pub(super) async fn build(session: &Session, arguments: BuildArguments) -> anyho
     let (targets, _roots) = targets(session, &arguments).await?;
     let wanted = items(session, &targets).await?;
     let links = links(&arguments, &wanted)?;
-    if are_valid(session, &wanted).await? {
-        return finish(session, &wanted, &links).await;
+    if let Some(paths) = valid_paths(session, &wanted).await? {
+        return finish(session, &paths, &links).await;
     }
     let coordinator = session.config.coordinator.clone();
     if let Some(known) = session.plans.find_same(&coordinator, &wanted) {
@@ -120,11 +121,8 @@ async fn items(session: &Session, targets: &[Target]) -> anyhow::Result<Vec<Item
         let derivation = session.board.derivation(&target.derivation).await?;
         let available: Vec<String> = derivation.outputs.keys().cloned().collect();
         for output in target.select(&available)? {
-            let path =
-                derivation.outputs.get(&output).and_then(|output| output.path()).with_context(|| {
-                    format!("output `{output}` of {} has no path before its build", target.derivation)
-                })?;
-            let path = full_path(path)?;
+            let path = derivation.outputs.get(&output).and_then(|output| output.path());
+            let path = path.map(full_path).transpose()?;
             items.push(Item { derivation: target.derivation.clone(), output, path });
         }
     }
@@ -148,14 +146,38 @@ fn links(arguments: &BuildArguments, wanted: &[Item]) -> anyhow::Result<Vec<Path
     Ok(link_names(base, wanted).into_iter().map(PathBuf::from).collect())
 }
 
-async fn are_valid(session: &Session, wanted: &[Item]) -> anyhow::Result<bool> {
+/// The paths of what is wanted, if all of it is valid.
+async fn valid_paths(session: &Session, wanted: &[Item]) -> anyhow::Result<Option<Vec<StorePath>>> {
     let mut daemon = session.board.connect().await?;
+    let mut paths = Vec::with_capacity(wanted.len());
     for item in wanted {
-        if !daemon.is_valid_path(item.path.as_str()).await? {
-            return Ok(false);
+        let path = match &item.path {
+            Some(path) => path.clone(),
+            None => match realised(&mut daemon, item).await? {
+                Some(path) => path,
+                None => return Ok(None),
+            },
+        };
+        if !daemon.is_valid_path(path.as_str()).await? {
+            return Ok(None);
         }
+        paths.push(path);
     }
-    Ok(true)
+    Ok(Some(paths))
+}
+
+/// What the board's own Nix knows an output to be whose path its derivation does not say.
+async fn realised(daemon: &mut Daemon, item: &Item) -> anyhow::Result<Option<StorePath>> {
+    match daemon.query_derivation_output_map(item.derivation.as_str()).await {
+        Ok(outputs) => {
+            let path = outputs.get(&item.output).and_then(Option::as_deref);
+            let path = path.map(|path| store_path("path", path)).transpose();
+            path.map_err(|error| anyhow::anyhow!("nix-daemon: {}", error.problem))
+        }
+        // It need not have the feature to receive what the cluster makes.
+        Err(nix_daemon::Error::Refused { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The exit code; nothing when the cluster does not know the plan.
@@ -175,8 +197,8 @@ async fn follow_to_end(session: &Session, remembered: &Remembered, log: bool) ->
             (OTHER, None)
         }
         Ended::Failed(code) => (code, None),
-        Ended::Imported(importer) => {
-            (finish(session, &remembered.wanted, &remembered.links).await?, Some(importer))
+        Ended::Imported(importer, paths) => {
+            (finish(session, &paths, &remembered.links).await?, Some(importer))
         }
     };
     session.plans.forget(plan)?;
@@ -186,13 +208,13 @@ async fn follow_to_end(session: &Session, remembered: &Remembered, log: bool) ->
 }
 
 /// Links and prints what is valid.
-async fn finish(session: &Session, wanted: &[Item], links: &[PathBuf]) -> anyhow::Result<u8> {
+async fn finish(session: &Session, paths: &[StorePath], links: &[PathBuf]) -> anyhow::Result<u8> {
     if !links.is_empty() {
         let mut daemon = session.board.connect().await?;
-        for (item, link) in wanted.iter().zip(links) {
-            links::link(&mut daemon, link, &item.path).await?;
+        for (path, link) in paths.iter().zip(links) {
+            links::link(&mut daemon, link, path).await?;
         }
     }
-    session.ui.paths(wanted.iter().map(|item| &item.path))?;
+    session.ui.paths(paths.iter())?;
     Ok(0)
 }

@@ -1,13 +1,15 @@
 //! Following a plan to its end: events are shown, results imported as soon as they are there, signals obeyed.
 use super::session::Session;
-use crate::event::TaskState;
+use crate::event::{Root, TaskState};
 use crate::exit::ExitBits;
 use crate::import::{self, Importer};
 use crate::interrupt::{Interrupts, Wish};
 use crate::progress::Progress;
 use crate::remember::Remembered;
 use crate::ui::text;
+use crate::wanted::Item;
 use crate::watch::{News, Watch};
+use anyhow::Context;
 use model::StorePath;
 use std::pin::Pin;
 use std::time::Duration;
@@ -25,7 +27,7 @@ pub(super) enum Ended {
     /// Something failed; the exit code.
     Failed(u8),
     /// Everything wanted is valid here, and protected as long as the importer lives.
-    Imported(Box<Importer>),
+    Imported(Box<Importer>, Vec<StorePath>),
 }
 
 /// What nix-build says when it is interrupted.
@@ -44,6 +46,11 @@ type Importing<'a> = Pin<Box<dyn Future<Output = (Importer, Result<(), import::E
 pub(super) async fn follow(session: &Session, remembered: &Remembered, log: bool) -> anyhow::Result<Ended> {
     let span = tracing::info_span!("watch", plan = %remembered.plan);
     Follower::new(session, remembered).run(log).instrument(span).await
+}
+
+/// Whether what is available is what was wanted.
+fn is_of(root: &Root, item: &Item) -> bool {
+    root.derivation == item.derivation && root.output == item.output
 }
 
 struct Follower<'a> {
@@ -115,9 +122,9 @@ impl<'a> Follower<'a> {
                 ui.event(event, &self.progress);
             }
         }
-        let wanted = |path: &StorePath| self.remembered.wanted.iter().any(|item| item.path == *path);
-        let news = self.progress.roots[self.roots_seen..].iter().map(|root| root.path.clone());
-        self.pending.extend(news.filter(wanted));
+        let news = self.progress.roots[self.roots_seen..].iter();
+        let wanted = news.filter(|root| self.remembered.wanted.iter().any(|item| is_of(root, item)));
+        self.pending.extend(wanted.map(|root| root.path.clone()));
         self.roots_seen = self.progress.roots.len();
     }
 
@@ -146,9 +153,47 @@ impl<'a> Follower<'a> {
         }
         let Some(mut importer) = self.idle.take() else { anyhow::bail!("an import is still under way") };
         // What was announced is imported; a plan that succeeded has everything.
-        let paths: Vec<_> = self.remembered.wanted.iter().map(|item| item.path.clone()).collect();
+        let mut paths = Vec::with_capacity(self.remembered.wanted.len());
+        for item in &self.remembered.wanted {
+            let root = self.progress.roots.iter().find(|root| is_of(root, item));
+            let path = item.path.as_ref().or(root.map(|root| &root.path));
+            paths.push(path.cloned().with_context(|| {
+                format!(
+                    "the cluster built `{}` of {}, and does not say its path",
+                    item.output, item.derivation
+                )
+            })?);
+        }
         importer.import(&paths, &self.session.ui).await?;
-        Ok(Ended::Imported(Box::new(importer)))
+        self.register_realisations().await?;
+        Ok(Ended::Imported(Box::new(importer), paths))
+    }
+
+    /// Tells the board's Nix which paths outputs have that their derivations leave open.
+    async fn register_realisations(&self) -> anyhow::Result<()> {
+        let wanted = |root: &&Root| self.remembered.wanted.iter().any(|item| is_of(root, item));
+        let mut daemon = None;
+        for root in self.progress.roots.iter().filter(wanted) {
+            let Some(id) = &root.realisation else { continue };
+            let daemon = match &mut daemon {
+                Some(daemon) => daemon,
+                empty => empty.insert(self.session.board.connect().await?),
+            };
+            let base_name = root.path.as_str().rsplit('/').next().unwrap_or_default();
+            match daemon.register_realisation(id, base_name).await {
+                Ok(()) => {}
+                Err(nix_daemon::Error::Refused { message, .. }) => {
+                    self.session.ui.note(&format!(
+                        "{} is here, and nix-daemon does not take note that it is output `{}` of {}: {message}. With \
+                         `experimental-features = ca-derivations` in nix.conf it would not build it again",
+                        root.path, root.output, root.derivation
+                    ));
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Lists what was not tried because of the failures, and gives the exit code.

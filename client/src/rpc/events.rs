@@ -66,7 +66,25 @@ fn root(wire: v1::RootAvailable) -> Result<Root, WireError> {
         derivation: store_path("derivation", &wire.derivation)?,
         output: wire.output,
         path: store_path("path", &wire.path)?,
+        realisation: realisation(wire.realisation)?,
     })
+}
+
+/// Nix's daemon gets it as it is: nothing else than what it may be.
+fn realisation(id: String) -> Result<Option<String>, WireError> {
+    let is_named = id.split_once('!').is_some_and(|(hash, output)| {
+        let is_hash = hash
+            .strip_prefix("sha256:")
+            .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        is_hash && nix_formats::store_path::name_problem(output).is_none()
+    });
+    match (id.is_empty(), is_named) {
+        (true, _) => Ok(None),
+        (false, true) => Ok(Some(id)),
+        (false, false) => {
+            Err(WireError::new("realisation", format!("`{id}` is not Nix's name of an output")))
+        }
+    }
 }
 
 fn waiting(wire: v1::Waiting) -> Result<Waiting, WireError> {

@@ -102,6 +102,12 @@ async fn find(board: &Board, request: &BuildRequest) -> Result<(StorePath, Deriv
     for (output, expected) in &request.outputs {
         let own =
             derivation.outputs.get(output).and_then(|output| output.path()).map(|path| store.display(path));
+        if own.is_none() {
+            return Err(format!(
+                "the path of output '{output}' of '{name}' is known only after its build, which Elsewhere does not do for Nix yet: \
+                 leave `ca-derivations` out of the features in `builders`, or use `elsewhere build '{name}'`"
+            ));
+        }
         if own.as_ref() != Some(expected) {
             return Err(format!(
                 "output '{output}' of '{name}' is not at '{expected}' by the derivation's own file"

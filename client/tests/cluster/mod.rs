@@ -170,6 +170,7 @@ pub fn root(derivation: &str, name: &str, path: &str) -> Event {
         derivation: derivation.to_owned(),
         output: name.to_owned(),
         path: path.to_owned(),
+        realisation: String::new(),
     })
 }
 

@@ -19,6 +19,9 @@ impl State {
         for known in &new.contents {
             self.learn_known(known);
         }
+        for binding in &new.bindings {
+            self.learn_binding(binding);
+        }
         // What that changed concerns the plans before this one.
         self.flush();
         self.plans.insert(id, Plan::new(self.now));
@@ -73,14 +76,18 @@ impl State {
         let mut outputs: Vec<TaskOutput> = Vec::with_capacity(spec.outputs.len());
         for output in &spec.outputs {
             let id = ContentId { domain: spec.id.domain.clone(), path: output.path.clone() };
-            outputs.push(TaskOutput { name: output.name.clone(), content: self.content(&id) });
+            let content = self.content(&id);
+            outputs.push(TaskOutput { name: output.name.clone(), content, made: content, bound: Vec::new() });
         }
         let made: BTreeSet<ContentIx> = outputs.iter().map(|output| output.content).collect();
-        let place = self.tasks.insert(Task { id: spec.id.clone(), class, outputs, ..Task::default() });
+        let needs_resolution = spec.needs_resolution;
+        let task = Task { id: spec.id.clone(), class, outputs, needs_resolution, ..Task::default() };
+        let place = self.tasks.insert(task);
         for content in made {
             self.contents[content].makers.push(place);
         }
         self.task_places.insert(spec.id.clone(), place);
+        self.claim_bound(place);
         place
     }
 

@@ -19,6 +19,7 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::LeaseReported { executor, lease, task, outcome } => {
             state.report(&executor, lease, &task, outcome);
         }
+        Event::Resolved { task, number, resolution } => state.resolved(&task, number, resolution),
         Event::Stored(content) => state.stored(&content),
         Event::PullFailed { content, from } => state.pull_failed(&content, &from),
         Event::Tick => state.tick(),

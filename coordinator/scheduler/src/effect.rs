@@ -1,5 +1,5 @@
 //! What the core wants done: facts to record first, then leases, messages and pulls, in this order.
-use crate::event::{Holder, LeaseKey};
+use crate::event::{Binding, Holder, LeaseKey};
 use alloc::{string::String, vec::Vec};
 use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, Platform, Requirement, StorePath, TaskId};
 
@@ -8,6 +8,15 @@ use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, Platform, Requi
 pub enum Effect {
     /// Append to the journal.
     Record(Fact),
+    /// Say what a task's derivation comes to now that all its inputs are there: [`crate::Event::Resolved`].
+    Resolve {
+        /// Which.
+        task: TaskId,
+        /// Of this question: an answer to an older one is too late.
+        number: u64,
+        /// Paths for what stands for its inputs.
+        bound: Vec<(StorePath, StorePath)>,
+    },
     /// Lease a task to an executor.
     Grant(Grant),
     /// Tell an executor that a lease is over.
@@ -70,6 +79,8 @@ pub enum Fact {
         /// How.
         settled: Settled,
     },
+    /// What stands for an output turned out to be this.
+    Bound(Binding),
     /// Somebody has content.
     Held(ContentId, Holder),
     /// Somebody has it no more.
@@ -121,6 +132,8 @@ pub struct Grant {
     pub attempt: u32,
     /// The whole closure of the inputs, dependencies first.
     pub inputs: Vec<GrantedInput>,
+    /// For a task that needs resolution: paths for what stands for its inputs.
+    pub bound: Vec<(StorePath, StorePath)>,
     /// The plan that wanted it first: its trace is the lease's.
     pub plan: PlanId,
 }

@@ -69,6 +69,26 @@ pub struct KnownContent {
     pub holders: Vec<Holder>,
 }
 
+/// What stands for an output, and what it turned out to be: content, or what stands for that in turn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Binding {
+    /// Trust domain and [`model::StorePath::promised`].
+    pub promise: ContentId,
+    /// Of the same domain.
+    pub to: ContentId,
+}
+
+/// What a derivation comes to when the paths of its inputs are put in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resolution {
+    /// By name, what its outputs are: content with a path, or what stands for outputs of the resolved derivation.
+    pub outputs: Vec<(String, ContentId)>,
+    /// What is known of those outputs, with all that they refer to.
+    pub contents: Vec<KnownContent>,
+    /// Those of them that were built before.
+    pub bindings: Vec<Binding>,
+}
+
 /// Outputs of a task that a plan wants.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Root {
@@ -89,6 +109,8 @@ pub struct NewPlan {
     pub roots: Vec<Root>,
     /// All sources of the plan with their closures, and whatever outputs of its tasks are known.
     pub contents: Vec<KnownContent>,
+    /// What outputs without a path in their derivation have turned out to be: what stands for each, and its content.
+    pub bindings: Vec<Binding>,
     /// Tasks that are known to fail: settled before a restart.
     pub failed: Vec<(TaskId, Failure)>,
 }
@@ -145,6 +167,15 @@ pub enum Event {
         task: TaskId,
         /// Outputs or failure.
         outcome: Outcome,
+    },
+    /// The answer to [`crate::Effect::Resolve`].
+    Resolved {
+        /// Of which task.
+        task: TaskId,
+        /// Of which question.
+        number: u64,
+        /// What it comes to, or why it cannot be built.
+        resolution: Result<Resolution, Failure>,
     },
     /// The content store has it now (verified).
     Stored(ContentId),

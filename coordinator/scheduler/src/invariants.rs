@@ -79,7 +79,7 @@ impl State {
             let mut missing = item.references().iter().filter(|other| !self.contents[**other].is_whole);
             return missing.try_for_each(|other| self.check_is_demanded(*other));
         }
-        let has_maker = item.makers.iter().any(|maker| self.tasks[*maker].phase.is_open());
+        let has_maker = item.makers.iter().any(|maker| self.tasks[*maker].phase.is_at_work());
         hold!(has_maker, "{:?} is waited for, and nobody makes it", item.id);
         Ok(())
     }
@@ -103,7 +103,9 @@ impl State {
         hold!(missing == task.inputs_missing, "{id}: {missing} inputs are missing");
         match &task.phase {
             Phase::Waiting => hold!(missing > 0, "{id} waits for nothing"),
-            Phase::Ready => hold!(missing == 0, "{id} is ready without {missing} inputs"),
+            Phase::Ready | Phase::Resolving => {
+                hold!(missing == 0, "{id} is ready without {missing} inputs")
+            }
             Phase::Running(lease) => {
                 let lease = self.leases.get(lease);
                 hold!(lease.is_some_and(|lease| lease.task == place), "{id} runs without a lease");

@@ -25,6 +25,7 @@ impl State {
         self.enter_lease(key, place, executor, platform.clone());
         *self.executors[executor].given.entry(platform.clone()).or_default() += 1;
         let inputs = closure.iter().map(|content| self.granted_input(*content, executor, id)).collect();
+        let bound = self.bound_inputs(place);
         let task = &self.tasks[place];
         let Some(plan) = task.plans.first().copied() else { return };
         self.out.push(Effect::Grant(Grant {
@@ -34,6 +35,7 @@ impl State {
             platform,
             attempt: task.attempts,
             inputs,
+            bound,
             plan,
         }));
     }
@@ -139,7 +141,9 @@ impl State {
         let has_features = requirement.platform_in(capability).is_some();
         let fits = is_offered && has_features && requirement.is_met_by(&running.platform);
         let task = &self.tasks[place];
-        if !fits || !task.phase.is_waiting() || !self.may_have_had(place, key, executor) {
+        // What it was resolved to is not known again yet.
+        let is_unresolved = task.needs_resolution && task.phase != Phase::Ready;
+        if !fits || !task.phase.is_waiting() || is_unresolved || !self.may_have_had(place, key, executor) {
             return self.cancel_at(executor, key);
         }
         let task = &mut self.tasks[place];

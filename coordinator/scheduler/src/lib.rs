@@ -20,6 +20,7 @@ mod outbox;
 mod phase;
 mod place;
 mod plan;
+mod promise;
 mod pulls;
 mod settle;
 mod state;
@@ -30,6 +31,7 @@ pub use effect::{
     Snapshot, TaskChange, TaskState, Waiting,
 };
 pub use event::{
-    Event, Held, Holder, KnownContent, LeaseKey, NewPlan, Root, RunningLease, Settings, Timestamp,
+    Binding, Event, Held, Holder, KnownContent, LeaseKey, NewPlan, Resolution, Root, RunningLease, Settings,
+    Timestamp,
 };
 pub use state::State;

@@ -68,8 +68,9 @@ impl State {
     pub(crate) fn refresh_task(&mut self, task: TaskIx) {
         let Task { phase, inputs_missing, .. } = &self.tasks[task];
         match (phase, inputs_missing) {
+            (Phase::Waiting, 0) if self.tasks[task].needs_resolution => self.resolve(task),
             (Phase::Waiting, 0) => self.set_phase(task, Phase::Ready),
-            (Phase::Ready, 1..) => self.set_phase(task, Phase::Waiting),
+            (Phase::Ready | Phase::Resolving, 1..) => self.set_phase(task, Phase::Waiting),
             _ => {}
         }
     }
@@ -95,6 +96,10 @@ impl State {
             self.cancel_lease(lease);
         }
         self.done(task, true);
+        // Another task may have waited for more of what it was building.
+        for content in self.made_by(task) {
+            self.demand_if_needed(content);
+        }
         self.release(self.tasks[task].inputs.clone());
     }
 
@@ -176,7 +181,7 @@ impl State {
             self.queues.doomed.push(content);
             return None;
         };
-        if self.tasks[maker].phase.is_open() {
+        if self.tasks[maker].phase.is_at_work() {
             let is_above = self.task_marks.get(maker) == Some(false);
             return is_above.then_some(maker);
         }
@@ -198,14 +203,15 @@ impl State {
     }
 
     /// The task to make content: one at work if there is one, else the first that did not fail.
-    fn choose_maker(&self, content: ContentIx) -> Option<TaskIx> {
+    pub(crate) fn choose_maker(&self, content: ContentIx) -> Option<TaskIx> {
         let makers = self.contents[content].makers.iter().copied();
         let possible = makers.filter(|maker| !self.tasks[*maker].phase.is_failed());
         possible.min_by_key(|maker| match self.tasks[*maker].phase {
             Phase::Running(_) => (0, *maker),
             Phase::Ready => (1, *maker),
-            Phase::Waiting => (2, *maker),
-            _ => (3, *maker),
+            Phase::Waiting | Phase::Resolving => (2, *maker),
+            Phase::Shared => (3, *maker),
+            _ => (4, *maker),
         })
     }
 
@@ -224,8 +230,8 @@ impl State {
     fn fail_as(&mut self, task: TaskIx, phase: Phase) {
         self.set_phase(task, phase);
         self.forget_walks();
-        for position in 0..self.tasks[task].outputs.len() {
-            self.demand_if_needed(self.tasks[task].outputs[position].content);
+        for content in self.made_by(task) {
+            self.demand_if_needed(content);
         }
     }
 
@@ -286,6 +292,6 @@ impl State {
     /// a plan goes on.
     fn is_demanded(&self, task: TaskIx) -> bool {
         let counts = |phase: &Phase| phase.is_open() || *phase == Phase::DependencyFailed;
-        self.tasks[task].outputs.iter().any(|output| self.is_missed(output.content, counts))
+        self.made_by(task).iter().any(|content| self.is_missed(*content, counts))
     }
 }

@@ -21,7 +21,7 @@ impl State {
         let roots = available.map(|root| AvailableRoot {
             task: self.tasks[root.task].id.clone(),
             output: root.output.clone(),
-            path: self.contents[root.content].id.path.clone(),
+            path: self.path_of(root.content),
         });
         let waiting = plan.waiting_told.keys().map(|class| self.waiting(plan_id, plan, *class));
         Some(Snapshot { tasks, roots: roots.collect(), waiting: waiting.collect() })

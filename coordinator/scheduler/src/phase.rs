@@ -90,7 +90,7 @@ impl State {
         };
         change.state = match &task.phase {
             Phase::Idle => return None,
-            Phase::Waiting => TaskState::Waiting,
+            Phase::Waiting | Phase::Resolving | Phase::Shared => TaskState::Waiting,
             Phase::Ready => TaskState::Ready,
             Phase::Running(_) => TaskState::Running,
             Phase::Done => TaskState::Done,

@@ -27,7 +27,8 @@ impl State {
             self.refresh_class(class);
         }
         while let Some((task, class)) = self.next_task() {
-            let closure = self.closure(&self.tasks[task].inputs.clone());
+            let mut closure = self.closure(&self.tasks[task].inputs.clone());
+            closure.retain(|content| !self.contents[*content].id.path.is_promise());
             let Some((executor, platform)) = self.choose_executor(task, class, &closure) else { return };
             self.grant(task, executor, platform, &closure);
         }

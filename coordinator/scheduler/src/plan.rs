@@ -75,6 +75,7 @@ impl State {
     /// Settles all pending roots that want this content; gives their tasks.
     pub(crate) fn settle_roots(&mut self, content: ContentIx, state: RootState) -> Vec<TaskIx> {
         let mut settled = Vec::new();
+        let path = self.path_of(content);
         for (id, position) in self.contents[content].roots.clone() {
             let Some(plan) = self.plans.get_mut(&id) else { continue };
             let Some(root) = plan.roots.get_mut(position) else { continue };
@@ -87,7 +88,7 @@ impl State {
             self.queues.plans.insert(id);
             if state == RootState::Available {
                 let task = self.tasks[root.task].id.clone();
-                let path = self.contents[content].id.path.clone();
+                let path = path.clone();
                 let news = News::RootAvailable { task, output: root.output.clone(), path };
                 self.out.roots.push((id, news));
             }
@@ -182,7 +183,7 @@ impl State {
             self.set_phase(*place, Phase::Idle);
             let task = &self.tasks[*place];
             touched.extend(task.inputs.iter().copied());
-            touched.extend(task.outputs.iter().map(|output| output.content));
+            touched.extend(self.made_by(*place));
         }
         for content in &touched {
             let Self { contents, tasks, .. } = self;
@@ -190,6 +191,10 @@ impl State {
             contents[*content].makers.retain(|maker| !tasks[*maker].plans.is_empty());
         }
         for place in dropped {
+            for position in 0..self.tasks[*place].outputs.len() {
+                let content = self.tasks[*place].outputs[position].content;
+                self.loosen(content);
+            }
             let task = core::mem::take(&mut self.tasks[*place]);
             self.tasks.remove(*place);
             self.task_places.remove(&task.id);

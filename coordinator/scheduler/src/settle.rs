@@ -1,6 +1,6 @@
 //! Reports: which counts, which result is believed, what is tried again and what has failed.
 use crate::arena::{ContentIx, ExecutorIx, TaskIx};
-use crate::state::{Facts, Link, Phase};
+use crate::state::{Facts, Link, Phase, TaskOutput};
 use crate::{Effect, Fact, LeaseKey, Settled, SettledOutput, State};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -77,20 +77,21 @@ impl State {
         let mut visible: BTreeMap<StorePath, ContentId> = BTreeMap::new();
         let inputs = self.tasks[place].inputs.clone();
         let closure = self.closure(&inputs);
-        let own = self.tasks[place].outputs.iter().map(|output| output.content);
-        for content in closure.into_iter().chain(own) {
+        for content in closure {
             let id = &self.contents[content].id;
             visible.insert(id.path.clone(), id.clone());
         }
-        let mut settled = Vec::new();
+        let mut own = Vec::new();
         for made in &self.tasks[place].outputs {
             let Some(output) = by_name.get(made.name.as_str()) else {
                 return Err(format!("output {} is missing", made.name));
             };
-            let id = self.contents[made.content].id.clone();
-            if output.path != id.path {
-                return Err(format!("output {} is {}, not {}", made.name, output.path, id.path));
-            }
+            let id = self.content_built(made, output)?;
+            visible.insert(id.path.clone(), id.clone());
+            own.push((made, *output, id));
+        }
+        let mut settled = Vec::new();
+        for (made, output, id) in own {
             let mut references = BTreeSet::new();
             for path in output.facts.references.iter().filter(|path| **path != id.path) {
                 let reference = visible.get(path).ok_or_else(|| format!("{path} is not an input"))?;
@@ -110,13 +111,32 @@ impl State {
         Ok(settled)
     }
 
+    /// The content that an output of a build is. One whose path was not known is what the build says: the shell has computed its
+    /// path again. It must come from the derivation that the task was resolved to last.
+    fn content_built(&self, made: &TaskOutput, output: &BuiltOutput) -> Result<ContentId, String> {
+        let id = &self.contents[made.made].id;
+        match id.path.as_promise() {
+            None if output.path == id.path => Ok(id.clone()),
+            None => Err(format!("output {} is {}, not {}", made.name, output.path, id.path)),
+            Some(_) if output.path.is_promise() => Err(format!("output {} has no path", made.name)),
+            Some((derivation, _)) => match &output.facts.deriver {
+                Some(deriver) if deriver.as_str() == derivation => {
+                    Ok(ContentId { domain: id.domain.clone(), path: output.path.clone() })
+                }
+                _ => Err(format!("output {} was not built from {derivation}", made.name)),
+            },
+        }
+    }
+
     /// A result is believed: its outputs exist, and the task is done.
     fn built(&mut self, place: TaskIx, executor: ExecutorIx, outputs: Vec<SettledOutput>) {
         self.done(place, false);
         let mut held = Vec::new();
         let mut known = Vec::new();
+        let mut bound = Vec::new();
         for output in outputs {
             let content = self.content(&output.id);
+            bound.extend(self.promise_of(place, &output.name).map(|promise| (promise, content)));
             let item = &self.contents[content];
             let is_same =
                 item.facts.as_ref().is_some_and(|facts| facts.nar_sha256 == output.facts.nar_sha256);
@@ -139,10 +159,13 @@ impl State {
         for content in held {
             self.hold_and_record(content, executor);
         }
+        for (promise, content) in bound {
+            self.bind_and_record(promise, content);
+        }
         self.release(self.tasks[place].inputs.clone());
         // What an output refers to may have been lost meanwhile.
-        for position in 0..self.tasks[place].outputs.len() {
-            self.demand_if_needed(self.tasks[place].outputs[position].content);
+        for content in self.made_by(place) {
+            self.demand_if_needed(content);
         }
     }
 

@@ -77,6 +77,9 @@ pub(crate) struct Task {
     pub(crate) inputs: Vec<ContentIx>,
     /// How many of `inputs` are not whole.
     pub(crate) inputs_missing: usize,
+    pub(crate) needs_resolution: bool,
+    /// Questions what it comes to.
+    pub(crate) resolutions: u64,
     /// It names an input that nobody described, or depends on itself.
     pub(crate) is_malformed: bool,
     pub(crate) phase: Phase,
@@ -101,7 +104,12 @@ pub(crate) struct Task {
 #[derive(Debug)]
 pub(crate) struct TaskOutput {
     pub(crate) name: String,
+    /// What others name.
     pub(crate) content: ContentIx,
+    /// What a build gives: the same, or what it was last resolved to.
+    pub(crate) made: ContentIx,
+    /// What that is bound to, step by step: the task makes these as well.
+    pub(crate) bound: Vec<ContentIx>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +126,10 @@ pub(crate) enum Phase {
     Idle,
     /// Needed, and inputs are not whole.
     Waiting,
+    /// Needed and whole, and the shell was asked what it comes to.
+    Resolving,
+    /// Needed, and another task that comes to the same is built for both.
+    Shared,
     /// Needed, and could run.
     Ready,
     /// Leased.
@@ -131,12 +143,17 @@ pub(crate) enum Phase {
 impl Phase {
     /// Still to be done.
     pub(crate) fn is_open(&self) -> bool {
-        matches!(self, Self::Waiting | Self::Ready | Self::Running(_))
+        self.is_at_work() || *self == Self::Shared
+    }
+
+    /// Something is done for it, or could be.
+    pub(crate) fn is_at_work(&self) -> bool {
+        self.is_waiting() || matches!(self, Self::Running(_))
     }
 
     /// For inputs or an executor.
     pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self, Self::Waiting | Self::Ready)
+        matches!(self, Self::Waiting | Self::Resolving | Self::Ready)
     }
 
     /// Cannot give its outputs.
@@ -268,6 +285,8 @@ impl Default for Task {
             outputs: Vec::new(),
             inputs: Vec::new(),
             inputs_missing: 0,
+            needs_resolution: false,
+            resolutions: 0,
             is_malformed: false,
             phase: Phase::Idle,
             level: 0,

@@ -74,6 +74,7 @@ fn plan() -> impl Strategy<Value = NewPlan> {
             tasks,
             roots,
             contents,
+            bindings: vec![],
             failed: failed
                 .into_iter()
                 .filter_map(|(number, outcome)| match outcome {

@@ -160,6 +160,7 @@ fn a_restored_plan_knows_what_failed_before() {
         tasks: vec![task("a", &[]), task("b", &["a", "x"]), task("x", &[])],
         roots: vec![root("b")],
         contents: vec![],
+        bindings: vec![],
         failed: vec![(task_id("a"), failed)],
     }));
     let told: BTreeMap<_, _> = told(&effects, 1).into_iter().collect();

@@ -44,7 +44,14 @@ fn run(tasks: &[TaskSpec]) -> (Duration, Duration) {
     let contents: Vec<KnownContent> =
         sources.map(|source| known(&source, &[], &[scheduler::Holder::ContentStore])).collect();
     let root = Root { task: tasks[tasks.len() - 1].id.clone(), outputs: vec!["out".into()] };
-    let plan = NewPlan { id: plan_id(1), tasks: tasks.to_vec(), roots: vec![root], contents, failed: vec![] };
+    let plan = NewPlan {
+        id: plan_id(1),
+        tasks: tasks.to_vec(),
+        roots: vec![root],
+        contents,
+        bindings: vec![],
+        failed: vec![],
+    };
     let begin = Instant::now();
     let mut effects = send(Event::PlanAdmitted(plan));
     let admitted = begin.elapsed();

@@ -2,14 +2,17 @@
 use super::sessions::Sessions;
 use crate::config::BuildLimits;
 use crate::knowledge::Knowledge;
+use crate::paths;
+use crate::resolution::{self, ResolutionError};
 use crate::session::{LeaseOrder, OrderedInput, Source};
 use model::{ContentId, StorePath};
 use scheduler::{Grant, GrantedInput, Holder};
 use std::collections::HashMap;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// Why a lease cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 pub(super) enum GrantError {
     /// The core knows a task that nobody else does.
     #[error("the text of derivation {0} is not known")]
@@ -17,6 +20,9 @@ pub(super) enum GrantError {
     /// The core counts on content that nobody knows.
     #[error("path information of input {} (domain {}) is not known", .0.path, .0.domain)]
     Content(ContentId),
+    /// The core grants what cannot be resolved.
+    #[error(transparent)]
+    Resolution(#[from] ResolutionError),
 }
 
 /// Makes the lease.
@@ -29,6 +35,12 @@ pub(super) fn order(
 ) -> Result<LeaseOrder, GrantError> {
     let path = &grant.task.path;
     let derivation = knowledge.derivation(path).ok_or_else(|| GrantError::Derivation(path.clone()))?;
+    let (text, resolved_path) = if knowledge.needs_resolution(&derivation) {
+        let resolved = resolution::resolved(&grant.task, &grant.bound, knowledge)?;
+        (Arc::from(resolved.text), Some(paths::full(&resolved.path)))
+    } else {
+        (derivation.text.clone(), None)
+    };
     let input = |input: &GrantedInput| {
         let known = knowledge.content(&input.id).ok_or_else(|| GrantError::Content(input.id.clone()))?;
         let sources = input.holders.iter().filter_map(|holder| source(holder, sessions)).collect();
@@ -37,9 +49,10 @@ pub(super) fn order(
     Ok(LeaseOrder {
         lease: grant.lease,
         task: grant.task.clone(),
-        text: derivation.text.clone(),
+        text,
+        resolved_path,
         platform: grant.platform.clone(),
-        inputs: grant.inputs.iter().map(input).collect::<Result<_, _>>()?,
+        inputs: grant.inputs.iter().map(input).collect::<Result<_, GrantError>>()?,
         trace,
         limits,
     })

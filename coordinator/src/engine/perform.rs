@@ -4,8 +4,9 @@ use super::{grant, traces};
 use crate::journal::Entry;
 use crate::knowledge::ContentFacts;
 use crate::pull::PullSource;
+use crate::resolution;
 use crate::session::{End, Order};
-use model::{ContentId, ExecutorName, Failure, FailureClass, Outcome, PlanId};
+use model::{ContentId, ExecutorName, Failure, FailureClass, Outcome, PlanId, StorePath, TaskId};
 use scheduler::{Effect, Event, Fact, Grant, News, Settled};
 
 impl Engine {
@@ -35,6 +36,9 @@ impl Engine {
     /// What settled tasks have made is known before anybody is told of it.
     pub(super) fn learn(&self, entries: &[Entry]) {
         for entry in entries {
+            if let Entry::Fact(Fact::Bound(binding)) = entry {
+                self.parts.knowledge.bind(binding.clone());
+            }
             if let Entry::Fact(Fact::TaskSettled { settled: Settled::Built { outputs, .. }, .. }) = entry {
                 for output in outputs {
                     let facts =
@@ -56,6 +60,7 @@ impl Engine {
         match effect {
             // Sorted out before.
             Effect::Record(_) => {}
+            Effect::Resolve { task, number, bound } => self.resolve(task, number, &bound),
             Effect::Grant(grant) => self.grant(&grant),
             Effect::Cancel { executor, lease } => self.send(&executor, Order::Cancel(lease)),
             Effect::Acknowledge { executor, lease } => {
@@ -101,6 +106,24 @@ impl Engine {
         if !self.sessions.send(executor, order) {
             self.again.push_back(Event::ExecutorDisconnected(executor.clone()));
         }
+    }
+
+    /// Says what a derivation comes to, and what is known of that.
+    fn resolve(&mut self, task: TaskId, number: u64, bound: &[(StorePath, StorePath)]) {
+        let resolution = resolution::resolution(&task, bound, &self.parts.knowledge, &*self.parts.store);
+        let resolution = resolution.map(|mut resolution| {
+            for content in &mut resolution.contents {
+                content.holders.extend(self.holders_of_last_run(&content.id));
+            }
+            resolution
+        });
+        let resolution = resolution.map_err(|error| {
+            tracing::error!(task = %task.path, error = node::exit::chain(&error), "not resolved");
+            let message = node::exit::chain(&error);
+            let class = FailureClass::InputRejected;
+            Failure { class, message, exit_status: None, missing_inputs: Vec::new() }
+        });
+        self.again.push_back(Event::Resolved { task, number, resolution });
     }
 
     fn grant(&mut self, grant: &Grant) {

@@ -4,7 +4,7 @@ use super::run::{Beginning, Engine, EngineError};
 use super::traces;
 use crate::journal::{Entry, RecordedFailure, RecordedPlan};
 use crate::knowledge::{Knowledge, KnowledgeError};
-use crate::submit::{held, known_contents, resolve};
+use crate::submit::{Known, held, known_contents, resolve};
 use cas::ContentStore;
 use model::{ContentId, PlanId, StorePath, TaskId, TrustDomain};
 use scheduler::{
@@ -57,7 +57,7 @@ impl Engine {
         let specs = knowledge
             .task_specs(&plan.tasks, |path| source_id(&knowledge, &*store, &plan.board, path))
             .map_err(failed)?;
-        let contents = known_contents(&knowledge, &*store, &specs).map_err(failed)?;
+        let Known { contents, bindings } = known_contents(&knowledge, &*store, &specs).map_err(failed)?;
         let span = traces::resumed_plan_span(plan.id, &plan.board, &plan.trace);
         tracing::info!(parent: &span, plan = %plan.id, board = %plan.board, tasks = specs.len(), "plan taken up again");
         for failure in failures {
@@ -76,6 +76,7 @@ impl Engine {
             tasks: specs,
             roots: plan.roots.clone(),
             contents,
+            bindings,
             failed: failed.collect(),
         };
         self.begin(beginning, plan);
@@ -115,16 +116,14 @@ impl Engine {
     fn available(&self, root: &Root) -> Vec<AvailableRoot> {
         let Some(derivation) = self.parts.knowledge.derivation(&root.task.path) else { return Vec::new() };
         let wanted = derivation.outputs.iter().filter(|output| root.outputs.contains(&output.name));
-        let available = wanted.filter(|output| {
+        let available = |output: &model::Output| {
             let id = ContentId { domain: root.task.domain.clone(), path: output.path.clone() };
-            self.parts.knowledge.content(&id).is_some_and(|known| held(&*self.parts.store, &id, &known))
-        });
-        let root = |output: &model::Output| AvailableRoot {
-            task: root.task.clone(),
-            output: output.name.clone(),
-            path: output.path.clone(),
+            let id = self.parts.knowledge.realised(&id)?;
+            let known = self.parts.knowledge.content(&id)?;
+            let (task, output) = (root.task.clone(), output.name.clone());
+            held(&*self.parts.store, &id, &known).then_some(AvailableRoot { task, output, path: id.path })
         };
-        available.map(root).collect()
+        wanted.filter_map(available).collect()
     }
 }
 

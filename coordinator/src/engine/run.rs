@@ -5,8 +5,10 @@ use super::traces::Traces;
 use super::{Command, Commands, Parts};
 use crate::journal::{AdmittedPlan, Entry, JournalError};
 use crate::session::Session;
-use model::{ExecutorName, PlanId, TaskId};
-use scheduler::{Effect, Event, Fact, LeaseKey, NewPlan, PlanCounts, Settled, State, Timestamp, apply};
+use model::{ContentId, ExecutorName, PlanId, TaskId};
+use scheduler::{
+    Effect, Event, Fact, Holder, LeaseKey, NewPlan, PlanCounts, Settled, State, Timestamp, apply,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -222,14 +224,22 @@ impl Engine {
 
     /// Hands a plan to the core.
     pub(super) fn begin(&mut self, beginning: Beginning, mut plan: NewPlan) {
-        if self.started.elapsed() < Duration::from_millis(self.parts.settings.eviction_after_ms) {
-            for content in &mut plan.contents {
-                content.holders.extend(self.recorded_holders.of(&content.id));
-            }
+        for content in &mut plan.contents {
+            content.holders.extend(self.holders_of_last_run(&content.id));
         }
         self.living.insert(plan.id);
         self.steps.push(Step::Begin(Box::new(beginning)));
         self.apply(Event::PlanAdmitted(plan));
+    }
+
+    /// Executors that are counted on by what the journal says, for as long as they may take to connect.
+    pub(super) fn holders_of_last_run(&self, content: &ContentId) -> Vec<Holder> {
+        let patience = Duration::from_millis(self.parts.settings.eviction_after_ms);
+        if self.started.elapsed() < patience {
+            self.recorded_holders.of(content).collect()
+        } else {
+            Vec::new()
+        }
     }
 
     fn tick(&mut self) {

@@ -8,7 +8,7 @@ mod write;
 
 use model::{ContentId, Failure, PathFacts, PlanId, StorePath, TaskId};
 use nix_formats::modulo::ModuloHash;
-use scheduler::{Fact, Holder, PlanSummary, Root};
+use scheduler::{Binding, Fact, Holder, PlanSummary, Root};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -85,6 +85,8 @@ pub struct Recorded {
     pub derivations: Vec<(StorePath, Arc<[u8]>, ModuloHash)>,
     /// Contents with facts and references.
     pub contents: Vec<(ContentId, PathFacts, Vec<ContentId>)>,
+    /// What stands for outputs without a path, and what each turned out to be.
+    pub bindings: Vec<Binding>,
     /// Who has them.
     pub holders: Vec<(ContentId, Holder)>,
     /// Plans, oldest first.

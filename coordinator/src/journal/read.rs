@@ -3,6 +3,7 @@ use super::{AdmittedPlan, JournalError, Recorded, RecordedFailure, RecordedPlan,
 use model::{ContentId, Failure, PathFacts, PlanId, StorePath};
 use nix_formats::modulo::ModuloHash;
 use rusqlite::{Connection, Row};
+use scheduler::Binding;
 use std::sync::Arc;
 
 /// What SQLite or a row says.
@@ -28,6 +29,11 @@ pub(super) fn recorded(database: &Connection) -> Result<Recorded, JournalError> 
         holders: all(database, "holders", "SELECT domain, path, holder FROM holders", |row| {
             let holder: String = row.get(2)?;
             Ok((id(row)?, fields::parse_holder(&holder).ok_or(Trouble::Row("a holder"))?))
+        })?,
+        bindings: all(database, "bindings", "SELECT domain, path, bound FROM bindings", |row| {
+            let (promise, to) = (id(row)?, row.get::<_, String>(2)?);
+            let to = ContentId { domain: promise.domain.clone(), path: StorePath::from_validated(&to) };
+            Ok(Binding { promise, to })
         })?,
         plans: all(database, "plans", "SELECT * FROM plans ORDER BY position", plan)?,
         failures: all(database, "failures", "SELECT * FROM failures ORDER BY position", failure)?,

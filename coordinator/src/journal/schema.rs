@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long the database may belong to somebody else.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
@@ -32,6 +32,14 @@ const TABLES: &str = "
         PRIMARY KEY (domain, path)) STRICT;
 ";
 
+/// Since version 2: what stands for an output whose path is not known before the build (`DERIVATION!OUTPUT`), and what it
+/// turned out to be, a path or what stands for another output.
+const BINDINGS: &str = "
+    CREATE TABLE bindings (
+        domain TEXT NOT NULL, path TEXT NOT NULL, bound TEXT NOT NULL,
+        PRIMARY KEY (domain, path)) STRICT, WITHOUT ROWID;
+";
+
 /// Opens the database for this process alone, makes its tables if there are none, and counts the run.
 pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let attempt = |source| JournalError::Open { path: path.to_path_buf(), source: Arc::new(source) };
@@ -48,7 +56,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let transaction = database.transaction().map_err(attempt)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(attempt)?;
     match found {
-        0 => transaction.execute_batch(TABLES).map_err(attempt)?,
+        0 => transaction.execute_batch(&[TABLES, BINDINGS].concat()).map_err(attempt)?,
+        1 => transaction.execute_batch(BINDINGS).map_err(attempt)?,
         VERSION => {}
         _ => return Err(JournalError::Version { path: path.to_path_buf(), found, known: VERSION }),
     }

@@ -2,7 +2,7 @@
 use super::{AdmittedPlan, Entry, fields};
 use model::{ContentId, Failure, PathFacts, PlanId, TaskId};
 use rusqlite::{Connection, Result, Transaction, params};
-use scheduler::{Fact, PlanSummary, Settled};
+use scheduler::{Binding, Fact, PlanSummary, Settled};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Makes all entries durable, or none.
@@ -41,6 +41,10 @@ fn write_fact(to: &Transaction<'_>, fact: &Fact) -> Result<()> {
                 .execute(params![task.domain.to_string(), task.path.as_str()])?;
             outputs.iter().try_for_each(|output| content(to, &output.id, &output.facts, &output.references))
         }
+        Fact::Bound(Binding { promise, to: bound }) => to
+            .prepare_cached("INSERT OR REPLACE INTO bindings VALUES (?1, ?2, ?3)")?
+            .execute(params![promise.domain.to_string(), promise.path.as_str(), bound.path.as_str()])
+            .map(drop),
         Fact::Held(id, holder) => to
             .prepare_cached("INSERT OR IGNORE INTO holders VALUES (?1, ?2, ?3)")?
             .execute(params![id.domain.to_string(), id.path.as_str(), fields::holder(holder)])

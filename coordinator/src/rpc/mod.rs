@@ -83,7 +83,7 @@ pub async fn serve(
     let Services { engine, knowledge, plans, submitter, blobs, shutdown, .. } = services;
     let work = WorkService {
         engine: engine.clone(),
-        knowledge,
+        knowledge: knowledge.clone(),
         plans: plans.clone(),
         shutdown: shutdown.clone(),
         heartbeat_interval_ms: services.heartbeat_interval_ms,
@@ -91,7 +91,7 @@ pub async fn serve(
         sessions: AtomicU64::new(1),
     };
     let stopped = shutdown.draining();
-    let plans = PlansService { engine, plans, submitter, shutdown };
+    let plans = PlansService { engine, plans, submitter, knowledge, shutdown };
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<PlansServer<PlansService>>().await;
     let size = CONTROL_MESSAGE_BYTES_MAX;

@@ -2,9 +2,11 @@
 use super::submit;
 use super::wire::plan_event;
 use crate::engine::EngineHandle;
+use crate::knowledge::Knowledge;
 use crate::plans::{Plans, Viewer};
+use crate::resolution;
 use crate::submit::Submitter;
-use model::PlanId;
+use model::{PlanId, StorePath};
 use node::shutdown::Shutdown;
 use node::tls::{PeerIdentity, Role};
 use proto::convert::WireError;
@@ -24,6 +26,7 @@ pub(super) struct PlansService {
     pub(super) engine: EngineHandle,
     pub(super) plans: Plans,
     pub(super) submitter: Arc<Submitter>,
+    pub(super) knowledge: Arc<Knowledge>,
     pub(super) shutdown: Shutdown,
 }
 
@@ -36,6 +39,21 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<PeerIdentity, Status> {
 /// What calls are told that end because the coordinator does.
 pub(super) fn stopping() -> Status {
     Status::unavailable("the coordinator is stopping; plans go on when it is back")
+}
+
+/// Adds what Nix calls outputs whose paths their derivations do not say.
+fn name_realisations(event: &mut v1::PlanEvent, knowledge: &Knowledge) {
+    use v1::plan_event::Event;
+    let roots = match &mut event.event {
+        Some(Event::Snapshot(snapshot)) => snapshot.roots.as_mut_slice(),
+        Some(Event::RootAvailable(root)) => std::slice::from_mut(root),
+        _ => return,
+    };
+    for root in roots {
+        let derivation = StorePath::from_validated(&root.derivation);
+        root.realisation =
+            resolution::realisation_id(&derivation, &root.output, knowledge).unwrap_or_default();
+    }
 }
 
 fn viewer(caller: &PeerIdentity) -> Viewer<'_> {
@@ -105,10 +123,13 @@ impl plans_server::Plans for PlansService {
             .ok_or_else(|| not_found(plan))?;
         let (events, stream) = mpsc::channel(RESPONSES_QUEUED_MAX);
         let (engine, stopped) = (self.engine.clone(), self.shutdown.draining());
+        let knowledge = self.knowledge.clone();
         node::task::spawn("watch", async move {
             let told = async {
                 while let Some((sequence, event)) = watch.next(&engine).await {
-                    if events.send(Ok(plan_event(sequence, event))).await.is_err() {
+                    let mut event = plan_event(sequence, event);
+                    name_realisations(&mut event, &knowledge);
+                    if events.send(Ok(event)).await.is_err() {
                         return;
                     }
                 }

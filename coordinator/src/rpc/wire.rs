@@ -48,6 +48,7 @@ fn lease(order: LeaseOrder) -> v1::Lease {
         lease_id: order.lease.id.0,
         epoch: order.lease.epoch.0,
         derivation: Some((&order.task).into()),
+        resolved_path: order.resolved_path.as_ref().map(ToString::to_string).unwrap_or_default(),
         derivation_text: bytes::Bytes::copy_from_slice(&order.text),
         platform: Some((&order.platform).into()),
         inputs: order.inputs.iter().map(input).collect(),
@@ -134,6 +135,7 @@ fn root(root: &AvailableRoot) -> v1::RootAvailable {
         derivation: root.task.path.to_string(),
         output: root.output.clone(),
         path: root.path.to_string(),
+        realisation: String::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use super::wire::coordinator_message;
 use crate::engine::{EngineHandle, EngineStopped};
 use crate::knowledge::Knowledge;
 use crate::plans::Plans;
+use crate::resolution;
 use crate::session::Order;
 use model::{
     ContentId, ExecutorName, Failure, FailureClass, Outcome, TaskId, limits::CONTROL_MESSAGE_BYTES_MAX,
@@ -148,7 +149,10 @@ impl WorkSession {
             return None;
         };
         let outcome = match report.outcome.map(Outcome::try_from) {
-            Some(Ok(outcome)) => outcome,
+            Some(Ok(outcome)) => match resolution::check_outcome(&task, &outcome, &self.knowledge) {
+                Ok(()) => outcome,
+                Err(problem) => misreported(problem),
+            },
             Some(Err(error)) => misreported(error.to_string()),
             None => misreported("it has no outcome".to_owned()),
         };
@@ -250,6 +254,7 @@ mod tests {
             lease: LeaseKey { id: LeaseId(number), epoch: Epoch(1) },
             task: content("task.drv"),
             text: b"Derive"[..].into(),
+            resolved_path: None,
             platform: Platform::Native(System("x86_64-linux".into())),
             inputs: vec![input; inputs],
             trace: HashMap::new(),

@@ -7,7 +7,7 @@ mod sources;
 mod verify;
 
 pub use error::SubmitError;
-pub use plan::{held, known_contents, resolve};
+pub use plan::{Known, held, known_content, known_contents, resolve};
 pub use receive::{Receiving, UploadError, Uploads};
 
 use crate::journal::{Entry, Journal};

@@ -4,7 +4,7 @@ use crate::knowledge::{ContentFacts, Knowledge, KnowledgeError, KnownDerivation}
 use crate::paths;
 use cas::ContentStore;
 use model::{ContentId, PlanId, StorePath, TaskId, TaskSpec, TrustDomain};
-use scheduler::{Holder, KnownContent, NewPlan, Root};
+use scheduler::{Binding, Holder, KnownContent, NewPlan, Root};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -82,7 +82,8 @@ pub(super) fn assemble(
     let tasks: Vec<_> = graph.iter().map(|(path, _)| task(path)).collect();
     let source = |path: &StorePath| sources.get(path).cloned().unwrap_or_else(|| task(path));
     let specs = submitter.knowledge.task_specs(&tasks, source).map_err(SubmitError::Sources)?;
-    let contents = known_contents(&submitter.knowledge, &*submitter.store, &specs);
+    let Known { contents, bindings } =
+        known_contents(&submitter.knowledge, &*submitter.store, &specs).map_err(SubmitError::Sources)?;
     Ok(NewPlan {
         id: PlanId(*uuid::Uuid::now_v7().as_bytes()),
         tasks: specs,
@@ -90,9 +91,19 @@ pub(super) fn assemble(
             .iter()
             .map(|(path, outputs)| Root { task: task(path), outputs: outputs.clone() })
             .collect(),
-        contents: contents.map_err(SubmitError::Sources)?,
+        contents,
+        bindings,
         failed: Vec::new(),
     })
+}
+
+/// What is known before a plan begins.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Known {
+    /// Contents whose bytes are known by hash.
+    pub contents: Vec<KnownContent>,
+    /// What stands for outputs that were built before.
+    pub bindings: Vec<Binding>,
 }
 
 /// What is known of the contents of tasks: all sources with what they refer to, and outputs that exist somewhere.
@@ -105,21 +116,26 @@ pub fn known_contents(
     knowledge: &Knowledge,
     store: &dyn ContentStore,
     tasks: &[TaskSpec],
-) -> Result<Vec<KnownContent>, KnowledgeError> {
-    let known_content = |(id, known): (ContentId, Arc<ContentFacts>)| KnownContent {
-        holders: if held(store, &id, &known) { vec![Holder::ContentStore] } else { Vec::new() },
-        references: known.references.clone(),
-        nar_size: known.facts.nar_size,
-        nar_sha256: known.facts.nar_sha256,
-        id,
-    };
+) -> Result<Known, KnowledgeError> {
+    let known_content = |(id, known): (ContentId, Arc<ContentFacts>)| known_content(store, id, &known);
     let sources = tasks.iter().flat_map(|task| task.input_sources.iter().cloned());
     let mut contents: Vec<_> = knowledge.closure(sources)?.into_iter().map(known_content).collect();
     // An output of one task may be another's source.
     let mut named: HashSet<_> = contents.iter().map(|content| content.id.clone()).collect();
+    let mut bindings = Vec::new();
     for task in tasks {
         for output in &task.outputs {
             let id = ContentId { domain: task.id.domain.clone(), path: output.path.clone() };
+            if output.path.is_promise() {
+                let steps = knowledge.bindings(&id);
+                let Some(real) = steps.last().map(|last| last.to.clone()) else { continue };
+                // Of an earlier build with, maybe, other inputs: with all that it refers to.
+                let closure = knowledge.closure([real])?;
+                let new = closure.into_iter().filter(|(id, _)| named.insert(id.clone()));
+                contents.extend(new.map(known_content));
+                bindings.extend(steps);
+                continue;
+            }
             if let Some(known) = knowledge.content(&id)
                 && named.insert(id.clone())
             {
@@ -127,5 +143,16 @@ pub fn known_contents(
             }
         }
     }
-    Ok(contents)
+    Ok(Known { contents, bindings })
+}
+
+/// Content as the core knows it.
+pub fn known_content(store: &dyn ContentStore, id: ContentId, known: &ContentFacts) -> KnownContent {
+    KnownContent {
+        holders: if held(store, &id, known) { vec![Holder::ContentStore] } else { Vec::new() },
+        references: known.references.clone(),
+        nar_size: known.facts.nar_size,
+        nar_sha256: known.facts.nar_sha256,
+        id,
+    }
 }

@@ -48,9 +48,12 @@ pub(super) fn read((path, text): (StorePath, Arc<[u8]>)) -> Result<(StorePath, F
     }
     // Before everything below it is fetched.
     let problem = match derivation.outputs.values().next() {
-        Some(Output::Floating) => "content-addressed outputs are not supported yet",
-        Some(Output::Deferred) => "outputs whose paths are not known yet are not supported",
-        Some(Output::Impure) => "impure derivations are not supported",
+        Some(Output::Impure) => {
+            "impure derivations are not supported: build it with a Nix that has `impure-derivations`"
+        }
+        _ if derivation.required_features().iter().any(|feature| feature == "recursive-nix") => {
+            "builds cannot call Nix here (`recursive-nix`): let the evaluation name what the build needs"
+        }
         _ if !own.is_derivation() => "the name of a derivation's file does not end in .drv",
         _ => return Ok((path, Fetched { path: own, text, derivation })),
     };
@@ -67,10 +70,14 @@ pub(super) fn all(
     let order = inputs_first(fetched)?;
     for path in &order {
         let Some(Fetched { path: own, text, derivation }) = fetched.get(path) else { continue };
+        let mut needs_promise = false;
         for (input, wanted) in &derivation.input_derivations {
             let input = paths::full(input);
             let known = knowledge.derivation(&input);
             let known = verified.get(&input).or(known.as_deref());
+            let is_promise =
+                |name: &String| known.and_then(|known| known.output(name)).is_some_and(StorePath::is_promise);
+            needs_promise |= wanted.iter().any(is_promise);
             let has = |name: &String| {
                 known.is_some_and(|known| known.outputs.iter().any(|output| output.name == *name))
             };
@@ -79,6 +86,7 @@ pub(super) fn all(
                 return Err(SubmitError::NoSuchOutput { derivation: input, output, wanted_by });
             }
         }
+        check_kind(path, derivation, needs_promise)?;
         let lookup = |input: &store_path::StorePath| -> Option<ModuloHash> {
             let input = paths::full(input);
             let local = verified.get(&input).map(|known| known.modulo);
@@ -88,6 +96,21 @@ pub(super) fn all(
         verified.insert(path.clone(), KnownDerivation::new(path, text.clone(), derivation, modulo));
     }
     Ok(order.into_iter().filter_map(|path| verified.remove_entry(&path)).collect())
+}
+
+/// Outputs have no paths exactly where Nix gives them none: addressed by content, or made from inputs without paths.
+fn check_kind(path: &StorePath, derivation: &Derivation, needs_promise: bool) -> Result<(), SubmitError> {
+    let problem = match derivation.outputs.values().next() {
+        Some(Output::InputAddressed { .. }) if needs_promise => {
+            "its outputs have paths, though those of an input are known only after a build: evaluate it with a Nix that has \
+             `ca-derivations`"
+        }
+        Some(Output::Deferred) if !needs_promise => {
+            "its outputs have no paths, though all that it depends on has: evaluate it anew"
+        }
+        _ => return Ok(()),
+    };
+    Err(VerifyError::Unsupported { path: path.to_string(), problem }.into())
 }
 
 /// The fetched derivations, inputs before dependents.

@@ -66,7 +66,9 @@ impl Cluster {
 
     async fn open(directory: TempDir, authority: Authority) -> Self {
         let (journal, thread, recorded) = journal::open(&directory.path().join("state")).unwrap();
-        let knowledge = Arc::new(Knowledge::recorded(recorded.derivations, recorded.contents).unwrap());
+        let knowledge = Arc::new(
+            Knowledge::recorded(recorded.derivations, recorded.contents, recorded.bindings).unwrap(),
+        );
         let store: Arc<dyn ContentStore> =
             Arc::new(DiskStore::open(&directory.path().join("content")).unwrap());
         let key = SecretKey::from_seed("cluster-1", &[7; 32]);

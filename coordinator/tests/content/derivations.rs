@@ -53,14 +53,14 @@ fn cases(lib: &Drv) -> Vec<(&'static str, String, Vec<u8>, String)> {
             };
             *path = base(&other_path);
         }),
-        with("content-addressed", &good, "content-addressed", &|derivation| {
-            derivation.outputs.insert("out".into(), Output::Floating);
-        }),
-        with("deferred", &good, "not known yet", &|derivation| {
-            derivation.outputs.insert("out".into(), Output::Deferred);
-        }),
         with("impure", &good, "impure", &|derivation| {
             derivation.outputs.insert("out".into(), Output::Impure);
+        }),
+        with("no path without a reason", &good, "have no paths", &|derivation| {
+            derivation.outputs.insert("out".into(), Output::Deferred);
+        }),
+        with("recursive", &good, "recursive-nix", &|derivation| {
+            derivation.environment.insert(b"requiredSystemFeatures".to_vec(), b"recursive-nix".to_vec());
         }),
         with("an output that its input lacks", &good, "no output 'dev'", &|derivation| {
             derivation.input_derivations.insert(base(&lib.path), BTreeSet::from(["dev".into()]));

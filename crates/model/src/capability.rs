@@ -18,6 +18,9 @@ pub type Feature = Arc<str>;
 /// What a derivation requires whose builder is one of Nix's own: any executor that has them, of whatever system.
 pub const BUILTIN: &str = "builtin";
 
+/// Feature of executors that make outputs whose paths follow from their content; Nix requires a feature of this name for them, too.
+pub const CA_DERIVATIONS: &str = "ca-derivations";
+
 /// One way in which an executor can run a derivation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Platform {

@@ -1,8 +1,9 @@
 //! Identity of content: a store path inside a trust domain, and the facts known about its bytes.
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 use core::fmt;
 
-/// A full store path (`/nix/store/<hash>-<name>`), opaque here: `nix_formats` validates it at the door.
+/// A full store path (`/nix/store/<hash>-<name>`), opaque here: `nix_formats` validates it at the door. Inside the coordinator
+/// also what stands for one, [`StorePath::promised`]: that never leaves it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorePath(Arc<str>);
 
@@ -15,6 +16,22 @@ impl StorePath {
     /// The full path.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What stands for an output until its path is known: the path of the `.drv`, `!`, the output's name. No store path has
+    /// a `!`.
+    pub fn promised(derivation: &Self, output: &str) -> Self {
+        Self(Arc::from(format!("{derivation}!{output}")))
+    }
+
+    /// The derivation and the name of the output that this stands for, if it is no path.
+    pub fn as_promise(&self) -> Option<(&str, &str)> {
+        self.0.split_once('!')
+    }
+
+    /// Whether this stands for an output whose path is not known.
+    pub fn is_promise(&self) -> bool {
+        self.as_promise().is_some()
     }
 }
 

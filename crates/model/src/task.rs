@@ -7,7 +7,7 @@ use alloc::{string::String, vec::Vec};
 pub struct Output {
     /// Output name, for example `out`.
     pub name: String,
-    /// Its store path, known before the build.
+    /// Its store path; before anybody can know that, what stands for it ([`StorePath::promised`]).
     pub path: StorePath,
 }
 
@@ -35,6 +35,9 @@ pub struct TaskSpec {
     pub input_derivations: Vec<InputDerivation>,
     /// Sources it needs: content that no task makes. The domain is part of the identity.
     pub input_sources: Vec<crate::ContentId>,
+    /// Before it is built, paths of its inputs' outputs must take the place of what stands for them; what comes out may be what
+    /// another derivation comes to as well.
+    pub needs_resolution: bool,
     /// A fixed-output derivation: its content may be received from anyone, since its hash says what it is.
     pub is_fixed_output: bool,
 }

@@ -182,6 +182,18 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
         Ok(entries.into_iter().collect())
     }
 
+    /// Says which path an output has that its derivation leaves open. `id` is Nix's name of it, `base_name` that of a valid path.
+    /// The daemon asks for no signature and no trusted user, but must have the experimental feature `ca-derivations`.
+    pub async fn register_realisation(&mut self, id: &str, base_name: &str) -> Result<(), Error> {
+        let mut request = BytesMut::new();
+        request.put_number(42);
+        // Names of outputs and paths need no escapes.
+        request.put_word(&format!(
+            "{{\"dependentRealisations\":{{}},\"id\":\"{id}\",\"outPath\":\"{base_name}\",\"signatures\":[]}}"
+        ));
+        self.call(&format!("register {base_name} as output {id}"), request, |_| Ok(())).await
+    }
+
     /// Protects a path, valid or not yet, from garbage collection as long as this connection lives.
     pub async fn add_temp_root(&mut self, path: &str) -> Result<(), Error> {
         let doing = format!("protect {path} from garbage collection");

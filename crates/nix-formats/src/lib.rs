@@ -11,6 +11,7 @@ pub mod narinfo;
 pub mod options;
 pub mod process;
 pub mod references;
+pub mod resolve;
 pub mod rewrite;
 pub mod signature;
 pub mod store_path;

@@ -1,4 +1,5 @@
-//! Hash parts replaced in a stream.
+//! Hash parts replaced in a stream, and the hash of a stream modulo its references to itself.
+use crate::hash::{Hash, HashAlgorithm, Hasher};
 use crate::references::IS_DIGIT;
 use crate::store_path::{HASH_PART_LENGTH, StorePath};
 use std::collections::HashMap;
@@ -62,5 +63,35 @@ impl Rewriter {
     /// Gives out the last bytes.
     pub fn finish(self, sink: &mut impl FnMut(&[u8])) {
         sink(&self.pending);
+    }
+}
+
+/// Hashes a stream as if it did not say its own name: references to itself count as zeros.
+///
+/// Nix 2.8 hashed the places of these references as well; 2.26 and 2.34 do not, and refuse what was hashed so.
+#[derive(Debug)]
+pub struct SelfHasher {
+    hasher: Hasher,
+    rewriter: Rewriter,
+    references: u64,
+}
+
+impl SelfHasher {
+    /// For content that calls itself by the hash part of this path.
+    pub fn new(algorithm: HashAlgorithm, own_path: &StorePath) -> Self {
+        Self { hasher: Hasher::new(algorithm), rewriter: Rewriter::blanking(own_path), references: 0 }
+    }
+
+    /// Hashes the next bytes.
+    pub fn push(&mut self, chunk: &[u8]) {
+        let Self { hasher, rewriter, references } = self;
+        rewriter.push(chunk, &mut |bytes| hasher.update(bytes), &mut |_| *references += 1);
+    }
+
+    /// The hash of all bytes so far, and how often they refer to themselves.
+    pub fn finish(self) -> (Hash, u64) {
+        let Self { mut hasher, rewriter, references } = self;
+        rewriter.finish(&mut |bytes| hasher.update(bytes));
+        (hasher.finish(), references)
     }
 }

@@ -62,7 +62,10 @@ pub fn of_end(
         }
         Ended::Cancelled => return Some(failure(FailureClass::Cancelled, "the build was cancelled")),
     };
-    let mut message = format!("Cannot build '{derivation}'.\nReason: {reason}.\nOutput paths:");
+    let mut message = format!("Cannot build '{derivation}'.\nReason: {reason}.");
+    if !outputs.is_empty() {
+        message.push_str("\nOutput paths:");
+    }
     for path in outputs.iter().collect::<BTreeSet<_>>() {
         message.push_str(&format!("\n  {path}"));
     }

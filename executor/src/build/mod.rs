@@ -4,6 +4,7 @@ pub mod clock;
 pub mod directory;
 pub mod disk;
 pub mod failure;
+pub mod floating;
 pub mod inputs;
 pub mod jail;
 pub mod log;

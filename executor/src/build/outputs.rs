@@ -1,6 +1,7 @@
 //! What a build left: each output checked, made canonical, hashed and scanned in one pass over its NAR.
 use crate::tree::{self, TreeError};
 use model::{FailureClass, StorePath};
+use nix_formats::content_address::ContentAddress;
 use nix_formats::hash::{Hash, HashAlgorithm, Hasher};
 use nix_formats::references::Scanner;
 use nix_formats::rewrite::Rewriter;
@@ -71,10 +72,12 @@ impl OutputsError {
 pub struct Expected {
     /// Its name.
     pub name: String,
-    /// Its store path.
+    /// Its store path; a temporary one if the last one follows from the content.
     pub path: StorePath,
     /// The hash that it must have, if it is fixed.
     pub fixed: Option<Fixed>,
+    /// What its path follows from, if that is its content.
+    pub floating: Option<Floating>,
     /// Whether its references are not looked for (`unsafeDiscardReferences`).
     pub discard_references: bool,
 }
@@ -88,11 +91,22 @@ pub struct Fixed {
     pub hash: Hash,
 }
 
+/// How the path of a floating output follows from its content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Floating {
+    /// By the NAR, rather than by the file's bytes.
+    pub is_recursive: bool,
+    /// By which hash.
+    pub algorithm: HashAlgorithm,
+}
+
 /// An output as it is on disk, canonical.
 #[derive(Clone, Debug)]
 pub struct Examined {
     /// What was promised.
     pub expected: Expected,
+    /// Its store path: the promised one, until content has given it another.
+    pub path: StorePath,
     /// Where it is.
     pub tree: PathBuf,
     /// SHA-256 of its NAR.
@@ -103,6 +117,8 @@ pub struct Examined {
     pub references: Vec<StorePath>,
     /// Its hash by the promised method and algorithm, if it is fixed.
     pub fixed_hash: Option<Hash>,
+    /// Its content address, if its path followed from its content.
+    pub content_address: Option<ContentAddress>,
 }
 
 /// Checks, canonicalises, hashes and scans all outputs, which lie below `store_directory`.
@@ -178,7 +194,16 @@ fn examine_one(
     }
     let full_path = |path: &BaseName| StorePath::from_validated(&StoreDir::default().display(path));
     let references = found.iter().map(full_path).collect();
-    Ok(Examined { expected: expected.clone(), tree, nar_sha256, nar_size, references, fixed_hash })
+    Ok(Examined {
+        expected: expected.clone(),
+        path: expected.path.clone(),
+        tree,
+        nar_sha256,
+        nar_size,
+        references,
+        fixed_hash,
+        content_address: None,
+    })
 }
 
 /// The hash of a fixed output that says its own name, which follows from its hash: zeros stand for it then. (Older Nix, 2.8
@@ -211,7 +236,10 @@ fn flat_hash(tree: &Path, path: &StorePath, algorithm: HashAlgorithm) -> Result<
 }
 
 /// Reads the bytes of an output that must be a plain file.
-fn read_flat(tree: &Path, path: &StorePath, sink: &mut dyn FnMut(&[u8])) -> Result<(), OutputsError> {
+///
+/// # Errors
+/// It is none, or cannot be read.
+pub fn read_flat(tree: &Path, path: &StorePath, sink: &mut dyn FnMut(&[u8])) -> Result<(), OutputsError> {
     let read_error = |source| OutputsError::Read { path: path.clone(), source };
     let status = std::fs::symlink_metadata(tree).map_err(read_error)?;
     if !status.is_file() || status.permissions().mode() & 0o100 != 0 {

@@ -1,12 +1,13 @@
 //! From a lease to what is to be built: the derivation read and verified, outputs, candidates for references. Pure.
 use super::failure::failure;
-use super::outputs::{Expected, Fixed};
+use super::outputs::{Expected, Fixed, Floating};
 use crate::lease::Lease;
 use crate::store::base_name;
 use model::{Failure, FailureClass, Platform, StorePath};
 use nix_formats::derivation::{self, Derivation, Method, Output};
 use nix_formats::modulo;
 use nix_formats::options::Options;
+use nix_formats::resolve;
 use nix_formats::store_path::{StoreDir, StorePath as BaseName};
 
 /// A build that may begin.
@@ -34,7 +35,7 @@ fn rejected(message: impl Into<String>) -> Failure {
 /// Class `InputRejected`: malformed, forged, or of a kind that is not built here.
 pub fn prepare(lease: &Lease) -> Result<Prepared, Failure> {
     let store = StoreDir::default();
-    let path = &lease.derivation.path;
+    let path = &lease.built;
     let derivation = derivation::parse(&lease.derivation_text, &store)
         .map_err(|error| rejected(format!("cannot build '{path}': {error}")))?;
     verify_own_path(&store, path, &derivation, &lease.derivation_text)?;
@@ -42,30 +43,42 @@ pub fn prepare(lease: &Lease) -> Result<Prepared, Failure> {
     check_system(path, &derivation, &options, &lease.platform)?;
     let mut outputs = Vec::with_capacity(derivation.outputs.len());
     for (name, output) in &derivation.outputs {
-        let (output_path, fixed) = match output {
-            Output::InputAddressed { path } => (path, None),
-            Output::Fixed { path, method: Method::Flat, hash } => {
-                (path, Some(Fixed { is_recursive: false, hash: hash.clone() }))
-            }
-            Output::Fixed { path, method: Method::Recursive, hash } => {
-                (path, Some(Fixed { is_recursive: true, hash: hash.clone() }))
-            }
-            Output::Fixed { .. } | Output::Floating | Output::Deferred | Output::Impure => {
-                return Err(rejected(format!(
-                    "cannot build '{path}': output '{name}' is content-addressed, deferred, impure or a text: such \
-                     derivations are not supported yet"
-                )));
-            }
-        };
-        outputs.push(Expected {
-            name: name.clone(),
-            path: StorePath::from_validated(&store.display(output_path)),
-            fixed,
-            discard_references: options.discarded.contains(name),
-        });
+        let expected = expect(&store, path, name, output)?;
+        outputs.push(Expected { discard_references: options.discarded.contains(name), ..expected });
     }
     let candidates = candidates(lease, &outputs);
     Ok(Prepared { is_fixed: derivation.fixed_output().is_some(), derivation, options, outputs, candidates })
+}
+
+/// What one output is to be, and where it is made.
+fn expect(store: &StoreDir, path: &StorePath, name: &str, output: &Output) -> Result<Expected, Failure> {
+    let (output_path, fixed, floating) = match output {
+        Output::InputAddressed { path } => (path.clone(), None, None),
+        Output::Fixed { path, method: method @ (Method::Flat | Method::Recursive), hash } => {
+            let is_recursive = *method == Method::Recursive;
+            (path.clone(), Some(Fixed { is_recursive, hash: hash.clone() }), None)
+        }
+        Output::Floating { method: method @ (Method::Flat | Method::Recursive), algorithm } => {
+            let own = BaseName::parse_base_name(base_name(path));
+            let temporary = own.and_then(|own| resolve::temporary_path(store, &own, name));
+            let temporary = temporary.map_err(|error| rejected(error.to_string()))?;
+            let is_recursive = *method == Method::Recursive;
+            (temporary, None, Some(Floating { is_recursive, algorithm: *algorithm }))
+        }
+        Output::Fixed { .. } | Output::Floating { .. } | Output::Impure => {
+            return Err(rejected(format!(
+                "cannot build '{path}': output '{name}' is impure, or a text that is addressed by its content: Elsewhere \
+                 does not build such derivations"
+            )));
+        }
+        Output::Deferred => {
+            return Err(rejected(format!(
+                "cannot build '{path}': the path of output '{name}' depends on inputs that the lease does not resolve"
+            )));
+        }
+    };
+    let output_path = StorePath::from_validated(&store.display(&output_path));
+    Ok(Expected { name: name.to_owned(), path: output_path, fixed, floating, discard_references: false })
 }
 
 /// A `.drv` must hash to its own path: a lease cannot be used to make something else under a known name.

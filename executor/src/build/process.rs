@@ -36,9 +36,12 @@ pub fn process(lease: &Lease, prepared: &Prepared, cores: u32, store: &Store) ->
         Some((info.path.clone(), info))
     });
     let store_dir = StoreDir::default();
+    let outputs = prepared.outputs.iter();
+    let outputs = outputs.filter_map(|output| Some((output.name.clone(), parsed(&output.path)?)));
     let surroundings = Surroundings {
         store: &store_dir,
         cores,
+        outputs: &outputs.collect(),
         closure: &closure.collect(),
         outputs_of: &|path| outputs_of(path, lease, store).unwrap_or_default(),
         impure_variable: &|name| std::env::var_os(name).map(OsStringExt::into_vec),
@@ -97,16 +100,15 @@ pub fn check_outputs(lease: &Lease, prepared: &Prepared, outputs: &[Examined]) -
         .inputs
         .iter()
         .filter_map(|input| facts_of(&input.id.path, input.facts.nar_size, &input.facts.references));
-    let made = outputs
-        .iter()
-        .filter_map(|output| facts_of(&output.expected.path, output.nar_size, &output.references));
+    let made =
+        outputs.iter().filter_map(|output| facts_of(&output.path, output.nar_size, &output.references));
     let facts: BTreeMap<_, _> = inputs.chain(made).collect();
     let named: BTreeMap<_, _> = outputs
         .iter()
-        .filter_map(|output| Some((output.expected.name.clone(), parsed(&output.expected.path)?)))
+        .filter_map(|output| Some((output.expected.name.clone(), parsed(&output.path)?)))
         .collect();
     let derivation_path =
-        parsed(&lease.derivation.path).ok_or_else(|| "the derivation has no store path".to_owned())?;
+        parsed(&lease.built).ok_or_else(|| "the derivation has no store path".to_owned())?;
     let known = Known {
         store: &StoreDir::default(),
         derivation_path: &derivation_path,

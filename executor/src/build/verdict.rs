@@ -80,7 +80,10 @@ pub fn facts(derivation: &StorePath, output: &Examined) -> PathFacts {
         nar_size: output.nar_size,
         references: output.references.clone(),
         deriver: Some(derivation.clone()),
-        content_address: output.expected.fixed.as_ref().map(content_address),
+        content_address: match &output.content_address {
+            Some(address) => Some(address.to_string()),
+            None => output.expected.fixed.as_ref().map(content_address),
+        },
     }
 }
 
@@ -111,13 +114,16 @@ mod tests {
                 name: name.into(),
                 path: path(name),
                 fixed: None,
+                floating: None,
                 discard_references: false,
             },
+            path: path(name),
             tree: Default::default(),
             nar_sha256: [1; 32],
             nar_size: 8,
             references: references.iter().map(|name| path(name)).collect(),
             fixed_hash: None,
+            content_address: None,
         }
     }
 

@@ -2,6 +2,7 @@
 use super::directory::Directory;
 use super::disk::Disk;
 use super::failure::{self, Around, failure};
+use super::floating;
 use super::inputs::{Inputs, InputsError};
 use super::jail::{self, InputKind, Jail, JailInput, JailNetwork};
 use super::log::Piece;
@@ -22,7 +23,7 @@ use crate::slots::Slots;
 use crate::store::{Store, base_name};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use model::{BuiltOutput, ContentId, Failure, FailureClass, Outcome, Platform};
+use model::{BuiltOutput, ContentId, Failure, FailureClass, Outcome, PathFacts, Platform};
 use node::exit::chain;
 use sandbox::binfmt::Rule;
 use sandbox::cgroup::{self, Cgroup, Used};
@@ -134,6 +135,9 @@ impl Worker {
     /// All outputs, when an earlier build left them here.
     fn held(&self, lease: &Lease, prepared: &Prepared) -> Option<Vec<BuiltOutput>> {
         let held = |expected: &outputs::Expected| {
+            if expected.floating.is_some() {
+                return None;
+            }
             let id = ContentId { domain: lease.derivation.domain.clone(), path: expected.path.clone() };
             let facts = self.store.get(&id)?.as_ref().clone();
             Some(BuiltOutput { name: expected.name.clone(), path: id.path, facts })
@@ -160,12 +164,13 @@ impl Worker {
         };
         times.build_ms = milliseconds(start);
         times.usage = run.usage;
-        let paths: Vec<_> = prepared.outputs.iter().map(|output| output.path.clone()).collect();
+        let known = prepared.outputs.iter().filter(|output| output.floating.is_none());
+        let paths: Vec<_> = known.map(|output| output.path.clone()).collect();
         let around = Around {
             free_bytes: self.store.free_disk_bytes(),
             processes_refused_at: run.processes_refused_at,
         };
-        if let Some(failed) = failure::of_end(&lease.derivation.path, &paths, &run.ended, around) {
+        if let Some(failed) = failure::of_end(&lease.built, &paths, &run.ended, around) {
             return Err(failed);
         }
         if let Some((tree, path)) = run.foreign {
@@ -173,7 +178,7 @@ impl Worker {
             return Err(failure(FailureClass::OutputRejected, message));
         }
         let start = Instant::now();
-        let span = tracing::info_span!("outputs", outputs = paths.len());
+        let span = tracing::info_span!("outputs", outputs = prepared.outputs.len());
         let built = self.take_outputs(lease, prepared, directory).instrument(span).await;
         times.outputs_ms = milliseconds(start);
         built.map_err(|error| failure(error.class(), chain(&error)))
@@ -191,7 +196,7 @@ impl Worker {
         let store_directory = directory.root.join("nix/store");
         let output = prepared.outputs.iter().find(|output| output.name == "out");
         let output = output.ok_or_else(|| {
-            let message = format!("cannot build '{}': it has no output 'out'", lease.derivation.path);
+            let message = format!("cannot build '{}': it has no output 'out'", lease.built);
             failure(FailureClass::InputRejected, message)
         })?;
         std::fs::create_dir_all(&store_directory).map_err(|error| {
@@ -292,7 +297,7 @@ impl Worker {
         prepared: &Prepared,
         directory: &Directory,
     ) -> Result<Vec<BuiltOutput>, OutputsError> {
-        let derivation = lease.derivation.path.clone();
+        let derivation = lease.built.clone();
         let (expected, candidates) = (prepared.outputs.clone(), prepared.candidates.clone());
         let store_directory = directory.root.join("nix/store");
         let owner = self.settings.user_id;
@@ -302,6 +307,8 @@ impl Worker {
         })
         .await?;
         let ordered = verdict::in_order(&derivation, examined).map_err(OutputsError::Rejected)?;
+        let workshop = directory.root.with_file_name("rewritten");
+        let ordered = blocking(move || floating::settle(ordered, &workshop)).await?;
         for output in &ordered {
             verdict::check_fixed(&derivation, output).map_err(OutputsError::Rejected)?;
         }
@@ -309,13 +316,14 @@ impl Worker {
         let (store, domain) = (self.store.clone(), lease.derivation.domain.clone());
         blocking(move || {
             let adopt = |output: &Examined| {
-                let id = ContentId { domain: domain.clone(), path: output.expected.path.clone() };
-                let facts = store.adopt(&id, verdict::facts(&derivation, output), &output.tree)?;
-                Ok(BuiltOutput {
-                    name: output.expected.name.clone(),
-                    path: id.path,
-                    facts: facts.as_ref().clone(),
-                })
+                let id = ContentId { domain: domain.clone(), path: output.path.clone() };
+                let facts = verdict::facts(&derivation, output);
+                let address = facts.content_address.clone();
+                let facts = store.adopt(&id, facts, &output.tree)?.as_ref().clone();
+                // What was held may have come without its content address, or from another derivation.
+                let content_address = facts.content_address.clone().or(address);
+                let facts = PathFacts { content_address, deriver: Some(derivation.clone()), ..facts };
+                Ok(BuiltOutput { name: output.expected.name.clone(), path: id.path, facts })
             };
             ordered.iter().map(adopt).collect()
         })

@@ -12,6 +12,7 @@ pub use qemu::{Emulator, self_contained_file, usual_model};
 pub use resources::Resources;
 
 use crate::config::{Config, Emulation};
+use model::capability::CA_DERIVATIONS;
 use model::{Capability, Offer, Platform, System, Withheld};
 use program::Architecture;
 use sandbox::binfmt::Rule;
@@ -64,6 +65,7 @@ fn features(configured: &[String]) -> Vec<Arc<str>> {
     let kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
     let offered = configured.iter().filter(|feature| *feature != "kvm" || kvm);
     let mut features: Vec<Arc<str>> = offered.map(|feature| Arc::from(feature.as_str())).collect();
+    features.push(Arc::from(CA_DERIVATIONS));
     features.sort_unstable();
     features.dedup();
     features

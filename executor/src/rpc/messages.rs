@@ -1,7 +1,7 @@
 //! Messages of the Work service: wire to lease, results to wire.
 use crate::lease::{Finished, Input, Lease, LeaseKey, Limits, Source, Subject, Times};
 use model::{BootId, Capability, ContentId, Epoch, LeaseId, PathFacts, limits};
-use proto::convert::{SignedPathInfo, WireError, path_info, report_outcome};
+use proto::convert::{SignedPathInfo, WireError, path_info, report_outcome, store_path};
 use proto::v1;
 use proto::v1::executor_message::Message;
 
@@ -24,11 +24,16 @@ pub fn lease(wire: v1::Lease) -> Result<Lease, WireError> {
         return Err(WireError::new("inputs", format!("{} are more than {INPUTS_MAX}", wire.inputs.len())));
     }
     let platform = wire.platform.ok_or_else(|| WireError::new("platform", "is missing"))?.try_into()?;
+    let built = match wire.resolved_path.as_str() {
+        "" => derivation.path.clone(),
+        path => store_path("resolved_path", path)?,
+    };
     let none_if_zero = |value: u64| (value > 0).then_some(value);
     let limits = wire.limits.unwrap_or_default();
     Ok(Lease {
         key: LeaseKey { id: LeaseId(wire.lease_id), epoch: Epoch(wire.epoch) },
         derivation,
+        built,
         derivation_text: wire.derivation_text.to_vec(),
         platform,
         inputs: wire.inputs.into_iter().map(input).collect::<Result<_, _>>()?,

@@ -156,6 +156,7 @@ impl Bench {
         Lease {
             key: LeaseKey { id: LeaseId(self.next_lease.fetch_add(1, Ordering::Relaxed)), epoch: Epoch(1) },
             derivation: shared(&path),
+            built: shared(&path).path,
             derivation_text: text,
             platform,
             inputs: vec![busybox.clone()],

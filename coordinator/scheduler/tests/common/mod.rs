@@ -76,6 +76,7 @@ pub fn task(name: &str, inputs: &[&str]) -> TaskSpec {
         outputs: vec![Output { name: "out".into(), path: path(name) }],
         input_derivations: inputs.iter().map(input).collect(),
         input_sources: vec![],
+        needs_resolution: false,
         is_fixed_output: false,
     }
 }
@@ -203,6 +204,7 @@ impl Core {
             tasks: tasks.to_vec(),
             roots: roots.iter().map(root).collect(),
             contents: contents.to_vec(),
+            bindings: vec![],
             failed: vec![],
         }))
     }

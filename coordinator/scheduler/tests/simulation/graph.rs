@@ -39,6 +39,10 @@ pub struct Graph {
     pub sources: BTreeSet<ContentId>,
     /// Tasks whose builder always fails.
     pub bad: BTreeSet<TaskId>,
+    /// What stands for outputs without a path, and what they turn out to be.
+    pub real: BTreeMap<ContentId, ContentId>,
+    /// The derivation that a task is resolved to: several may come to the same.
+    pub resolved: BTreeMap<TaskId, TaskId>,
 }
 
 impl Graph {
@@ -60,13 +64,18 @@ impl Graph {
         let name = format!("t{number:02}");
         let requirement = [native(), emulated(), cross()][random.below(3)].clone();
         let mut spec = TaskSpec { requirement, ..requiring(&name, &[], native()) };
-        let is_twin = random.once_in(12) && !self.tasks.is_empty();
-        if is_twin {
+        let fixed =
+            self.tasks.iter().filter(|task| task.outputs.iter().all(|output| !output.path.is_promise()));
+        let fixed: Vec<_> = fixed.cloned().collect();
+        let twin = if random.once_in(12) { random.pick(&fixed).cloned() } else { None };
+        if let Some(other) = twin {
             // Another derivation of the same fixed output.
-            let other = self.tasks[random.below(self.tasks.len())].clone();
             spec = TaskSpec { id: spec.id, name: spec.name, is_fixed_output: true, ..other };
             self.bad.retain(|bad| *bad != other.id);
             self.tasks.push(spec);
+            return;
+        }
+        if random.once_in(8) && self.add_double(random, &spec) {
             return;
         }
         if random.once_in(3) {
@@ -88,16 +97,95 @@ impl Graph {
         if random.once_in(25) {
             self.bad.insert(spec.id.clone());
         }
+        self.give_kind(random, &mut spec);
         let visible = self.closure(&self.inputs(&spec));
         let mut own = vec![];
         for output in &spec.outputs {
-            let id = ContentId { domain: spec.id.domain.clone(), path: output.path.clone() };
+            let id = self.real(&ContentId { domain: spec.id.domain.clone(), path: output.path.clone() });
             let candidates = visible.iter().chain(&own);
             let references = candidates.filter(|_| random.once_in(3)).cloned().collect();
             self.references.insert(id.clone(), references);
             own.push(id);
         }
         self.tasks.push(spec);
+    }
+
+    /// Paths of some outputs are known only after their build (floating), of others only when their inputs are there (deferred).
+    fn give_kind(&mut self, random: &mut Random, spec: &mut TaskSpec) {
+        let inputs = spec.input_derivations.iter().flat_map(|input| {
+            let outputs = &self.task(&input.task).outputs;
+            outputs.iter().filter(|output| input.outputs.contains(&output.name))
+        });
+        let has_promise = inputs.into_iter().any(|output| output.path.is_promise());
+        let is_floating = random.once_in(3);
+        if !has_promise && !is_floating {
+            return;
+        }
+        if random.once_in(6) && has_promise {
+            // A fixed output of such inputs.
+            (spec.is_fixed_output, spec.needs_resolution) = (true, true);
+            return;
+        }
+        spec.needs_resolution = !spec.input_derivations.is_empty();
+        for output in &mut spec.outputs {
+            let promise = model::StorePath::promised(&spec.id.path, &output.name);
+            let after = if is_floating { "built" } else { "resolved" };
+            let real = path(&format!("{}-{after}", short(&output.path)));
+            let id =
+                |path: &model::StorePath| ContentId { domain: spec.id.domain.clone(), path: path.clone() };
+            self.real.insert(id(&promise), id(&real));
+            output.path = promise;
+        }
+        let resolved = task_id(&format!("{}-resolved", spec.name));
+        for output in &spec.outputs {
+            let id = |path: model::StorePath| ContentId { domain: spec.id.domain.clone(), path };
+            let real = self.real[&id(output.path.clone())].clone();
+            self.real.insert(id(model::StorePath::promised(&resolved.path, &output.name)), real);
+        }
+        self.resolved.insert(spec.id.clone(), resolved);
+    }
+
+    /// Another derivation that comes to what an earlier one comes to.
+    fn add_double(&mut self, random: &mut Random, spec: &TaskSpec) -> bool {
+        let first =
+            self.tasks.iter().filter(|task| task.needs_resolution && self.resolved.contains_key(&task.id));
+        let first: Vec<_> = first.cloned().collect();
+        let Some(first) = random.pick(&first) else { return false };
+        self.resolved.insert(spec.id.clone(), self.resolved[&first.id].clone());
+        let mut double = TaskSpec { id: spec.id.clone(), name: spec.name.clone(), ..first.clone() };
+        for output in &mut double.outputs {
+            let domain = spec.id.domain.clone();
+            let former = self.output(&first.id, &output.name);
+            output.path = model::StorePath::promised(&spec.id.path, &output.name);
+            self.real.insert(ContentId { domain, path: output.path.clone() }, former);
+        }
+        if self.bad.contains(&first.id) {
+            self.bad.insert(spec.id.clone());
+        }
+        self.tasks.push(double);
+        true
+    }
+
+    /// Content with a path.
+    pub fn real(&self, id: &ContentId) -> ContentId {
+        self.real.get(id).unwrap_or(id).clone()
+    }
+
+    /// The derivation that is built for a task.
+    pub fn built(&self, task: &TaskId) -> TaskId {
+        let is_resolved = self.task(task).needs_resolution;
+        self.resolved.get(task).filter(|_| is_resolved).unwrap_or(task).clone()
+    }
+
+    /// What stands for an output once its task is resolved, or its path.
+    pub fn resolved_output(&self, task: &TaskId, output: &Output) -> ContentId {
+        let id = ContentId { domain: task.domain.clone(), path: output.path.clone() };
+        let real = self.real(&id);
+        if !output.path.is_promise() || short(&real.path).ends_with("-resolved") {
+            return real;
+        }
+        let path = model::StorePath::promised(&self.built(task).path, &output.name);
+        ContentId { path, ..id }
     }
 
     pub fn task(&self, id: &TaskId) -> &TaskSpec {
@@ -117,7 +205,7 @@ impl Graph {
 
     pub fn output(&self, task: &TaskId, name: &str) -> ContentId {
         let output = self.task(task).outputs.iter().find(|output| output.name == name).unwrap();
-        ContentId { domain: task.domain.clone(), path: output.path.clone() }
+        self.real(&ContentId { domain: task.domain.clone(), path: output.path.clone() })
     }
 
     /// Contents with everything that they refer to.
@@ -144,10 +232,11 @@ impl Graph {
             return failed(model::FailureClass::BuildFailed, &[]);
         }
         let output = |output: &Output| {
-            let made = ContentId { domain: id.domain.clone(), path: output.path.clone() };
+            let made = self.real(&ContentId { domain: id.domain.clone(), path: output.path.clone() });
             let references: Vec<String> = self.references[&made].iter().map(|id| short(&id.path)).collect();
-            let facts = facts(&short(&output.path), &refs(&references));
-            BuiltOutput { name: output.name.clone(), path: output.path.clone(), facts }
+            let facts = facts(&short(&made.path), &refs(&references));
+            let facts = model::PathFacts { deriver: Some(self.built(id).path), ..facts };
+            BuiltOutput { name: output.name.clone(), path: made.path, facts }
         };
         Outcome::Built(self.task(id).outputs.iter().map(output).collect())
     }
@@ -175,6 +264,6 @@ impl Graph {
             }
         }
         let tasks = tasks.iter().map(|id| self.task(id).clone()).collect();
-        NewPlan { id: plan_id(number), tasks, roots, contents: vec![], failed: vec![] }
+        NewPlan { id: plan_id(number), tasks, roots, contents: vec![], bindings: vec![], failed: vec![] }
     }
 }

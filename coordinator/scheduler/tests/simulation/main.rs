@@ -6,6 +6,7 @@
 mod common;
 mod executor;
 mod graph;
+mod resolution;
 mod world;
 
 use world::World;

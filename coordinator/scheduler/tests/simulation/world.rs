@@ -2,30 +2,23 @@
 use crate::common::*;
 use crate::executor::{Executor, Job, Message};
 use crate::graph::{Graph, Random};
+use crate::resolution::Journal;
 use model::{ContentId, ExecutorName, FailureClass, LeaseId, TaskId};
 use scheduler::{
-    Effect, Event, Fact, Grant, Holder, LeaseKey, NewPlan, News, PlanSummary, Settings, Settled,
+    Binding, Effect, Event, Fact, Grant, Holder, LeaseKey, NewPlan, News, PlanSummary, Settings, Settled,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const STEP_MS: u64 = 500;
-
-/// What the journal would hold.
-#[derive(Default)]
-struct Journal {
-    known: BTreeSet<ContentId>,
-    holders: BTreeMap<ContentId, BTreeSet<Holder>>,
-    failed: BTreeMap<TaskId, model::Failure>,
-}
 
 pub struct World {
     random: Random,
     has_trouble: bool,
     /// Trouble was possible in this world from its beginning.
     is_troubled: bool,
-    graph: Graph,
-    core: Core,
-    journal: Journal,
+    pub(crate) graph: Graph,
+    pub(crate) core: Core,
+    pub(crate) journal: Journal,
     store: BTreeSet<ContentId>,
     pulls: BTreeMap<ContentId, Vec<ExecutorName>>,
     executors: Vec<Executor>,
@@ -36,6 +29,8 @@ pub struct World {
     undisturbed: BTreeMap<TaskId, (LeaseKey, String)>,
     last_lease: LeaseId,
     grants: BTreeMap<TaskId, u32>,
+    /// Answers to the core, before anything else.
+    pub(crate) again: VecDeque<Event>,
 }
 
 impl World {
@@ -66,6 +61,7 @@ impl World {
             undisturbed: BTreeMap::new(),
             last_lease: LeaseId(0),
             grants: BTreeMap::new(),
+            again: VecDeque::new(),
         };
         world.journal.known.extend(world.graph.sources.iter().cloned());
         for source in world.graph.sources.clone() {
@@ -214,7 +210,16 @@ impl World {
                 .iter()
                 .map(|output| ContentId { domain: task.id.domain.clone(), path: output.path.clone() })
         });
-        let named: Vec<ContentId> = outputs.chain(self.graph.sources.iter().cloned()).collect();
+        let mut named: Vec<ContentId> = self.graph.sources.iter().cloned().collect();
+        for id in outputs {
+            if !id.path.is_promise() {
+                named.push(id);
+                continue;
+            }
+            let steps = self.journal.bindings(&id);
+            named.extend(steps.last().map(|last| last.to.clone()));
+            plan.bindings.extend(steps);
+        }
         for id in self.graph.closure(&named) {
             if self.journal.known.contains(&id) {
                 let holders = self.journal.holders.get(&id).into_iter().flatten().cloned().collect();
@@ -353,11 +358,15 @@ impl World {
         for effect in effects {
             self.perform(effect);
         }
+        if let Some(answer) = self.again.pop_front() {
+            self.send(answer);
+        }
     }
 
     fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Record(fact) => self.record(fact),
+            Effect::Resolve { task, number, bound } => self.resolve(task, number, &bound),
             Effect::Grant(grant) => {
                 self.check_grant(&grant);
                 let executor = grant.executor.clone();
@@ -411,6 +420,10 @@ impl World {
                 assert!(self.graph.bad.contains(&task), "{task:?} failed by {failure:?}");
                 self.journal.failed.insert(task, failure);
             }
+            Fact::Bound(Binding { promise, to }) => {
+                assert_eq!(self.graph.real.get(&to).unwrap_or(&to), self.journal_truth(&promise));
+                self.journal.bindings.insert(promise, to);
+            }
             Fact::Held(id, holder) => {
                 assert!(self.journal.known.contains(&id), "{id:?} is held and unknown");
                 self.journal.holders.entry(id).or_default().insert(holder);
@@ -442,8 +455,10 @@ impl World {
         assert!(former.is_none(), "{:?} runs already: {former:?}", grant.task);
         // A plan that comes after a failure tries again.
         let is_bad = self.graph.bad.contains(&grant.task);
-        *self.grants.entry(grant.task.clone()).or_default() += 1;
-        assert!(self.is_troubled || is_bad || self.grants[&grant.task] == 1, "built twice: {grant:?}");
+        let built = self.graph.built(&grant.task);
+        let grants = self.grants.entry(built).or_default();
+        *grants += 1;
+        assert!(self.is_troubled || is_bad || *grants == 1, "built twice: {grant:?}");
     }
 
     fn check_finished(&self, number: u8, summary: &PlanSummary) {

@@ -6,7 +6,7 @@
 mod parse;
 pub mod write;
 
-use crate::hash::Hash;
+use crate::hash::{Hash, HashAlgorithm};
 use crate::store_path::{StoreDir, StorePath, StorePathError, output_path_name};
 pub use parse::{DerivationError, parse};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,12 @@ pub enum Output {
         hash: Hash,
     },
     /// Content-addressed, path known after the build.
-    Floating,
+    Floating {
+        /// How the content is hashed; never as a text.
+        method: Method,
+        /// With what.
+        algorithm: HashAlgorithm,
+    },
     /// Input-addressed, but an input's path is not known yet.
     Deferred,
     /// Different at every build.
@@ -53,7 +58,7 @@ impl Output {
     pub fn path(&self) -> Option<&StorePath> {
         match self {
             Self::InputAddressed { path } | Self::Fixed { path, .. } => Some(path),
-            Self::Floating | Self::Deferred | Self::Impure => None,
+            Self::Floating { .. } | Self::Deferred | Self::Impure => None,
         }
     }
 }
@@ -104,6 +109,11 @@ impl Derivation {
             Some(Output::Fixed { path, method, hash }) => Some((path, *method, hash)),
             _ => None,
         }
+    }
+
+    /// Whether some output's path is known only when the derivation's inputs, or the outputs themselves, are there.
+    pub fn has_unknown_paths(&self) -> bool {
+        self.outputs.values().any(|output| output.path().is_none())
     }
 
     /// The text that Nix writes for it.

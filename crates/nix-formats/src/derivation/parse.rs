@@ -30,7 +30,10 @@ pub enum DerivationError {
 /// Reads a derivation. Only the canonical text is accepted: its hash is its identity.
 pub fn parse(text: &[u8], store: &StoreDir) -> Result<Derivation, DerivationError> {
     if text.starts_with(b"DrvWithVersion(") {
-        return Err(DerivationError::Unsupported("it is a dynamic derivation (DrvWithVersion)"));
+        return Err(DerivationError::Unsupported(
+            "it depends on outputs of outputs (a dynamic derivation, DrvWithVersion): build with a Nix that has \
+             `dynamic-derivations` on a machine of its own, or name the inner derivation by a `.drv` of the evaluation",
+        ));
     }
     let mut reader = Reader { text, offset: 0, store };
     let derivation = reader.derivation()?;
@@ -55,6 +58,31 @@ fn check_outputs(derivation: &Derivation) -> Result<(), DerivationError> {
         }
         (1, _) => Ok(()),
         _ => illegal("its outputs are of different kinds"),
+    }
+}
+
+/// The kind of an output whose path follows from what the build makes.
+fn floating(field: &str) -> Parsed<Output> {
+    match method_and_algorithm(field)? {
+        (Method::Text, _) => Err(DerivationError::Unsupported(
+            "its output is a text that is known only after the build (`outputHashMode = \"text\"`), which is for dynamic \
+             derivations: use `recursive` or `flat`",
+        )),
+        (method, algorithm) => Ok(Output::Floating { method, algorithm }),
+    }
+}
+
+/// `sha256`, `r:sha256`, `text:sha256`.
+fn method_and_algorithm(field: &str) -> Parsed<(Method, HashAlgorithm)> {
+    let (method, algorithm) = match field.split_once(':') {
+        None => (Method::Flat, field),
+        Some(("r", algorithm)) => (Method::Recursive, algorithm),
+        Some(("text", "sha256")) => (Method::Text, "sha256"),
+        Some(_) => return Err(DerivationError::Unsupported("the hash method of its output is not known")),
+    };
+    match HashAlgorithm::parse(algorithm) {
+        Some(algorithm) => Ok((method, algorithm)),
+        None => Err(DerivationError::Unsupported("the hash algorithm of its output is not known")),
     }
 }
 
@@ -153,8 +181,13 @@ impl Reader<'_> {
         self.expect(")")?;
         let output = match (path.as_str(), algorithm.as_str(), hash.as_str()) {
             ("", "", "") => Output::Deferred,
-            ("", _, "") => Output::Floating,
-            ("", _, "impure") => Output::Impure,
+            ("", algorithm, "") => floating(algorithm)?,
+            ("", "r:sha256", "impure") => Output::Impure,
+            ("", _, "impure") => {
+                return Err(DerivationError::Unsupported(
+                    "its outputs are impure: build it with a Nix that has `impure-derivations`",
+                ));
+            }
             (path, "", "") => Output::InputAddressed { path: self.parse_path(path)? },
             (path, algorithm, hash) => self.fixed(path, algorithm, hash)?,
         };
@@ -167,17 +200,7 @@ impl Reader<'_> {
 
     fn fixed(&self, path: &str, algorithm: &str, hash: &str) -> Parsed<Output> {
         let path = self.parse_path(path)?;
-        let (method, algorithm) = match algorithm.split_once(':') {
-            None => (Method::Flat, algorithm),
-            Some(("r", algorithm)) => (Method::Recursive, algorithm),
-            Some(("text", "sha256")) => (Method::Text, "sha256"),
-            Some(_) => {
-                return Err(DerivationError::Unsupported("the hash method of its fixed output is not known"));
-            }
-        };
-        let Some(algorithm) = HashAlgorithm::parse(algorithm) else {
-            return Err(DerivationError::Unsupported("the hash algorithm of its fixed output is not known"));
-        };
+        let (method, algorithm) = method_and_algorithm(algorithm)?;
         match crate::hash::parse_hex(hash).and_then(|digest| Hash::new(algorithm, &digest)) {
             Some(hash) => Ok(Output::Fixed { path, method, hash }),
             None => self.malformed(format!("`{hash}` is not a {algorithm} hash in base 16")),

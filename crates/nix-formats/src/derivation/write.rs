@@ -48,7 +48,7 @@ pub fn write_aterm(derivation: &Derivation, store: &StoreDir, inputs: &InputKey,
     text
 }
 
-/// The hash algorithm field of a fixed output: `sha256`, `r:sha256`, `text:sha256`.
+/// The hash algorithm field of a content-addressed output: `sha256`, `r:sha256`, `text:sha256`.
 pub fn algorithm_field(method: Method, algorithm: crate::hash::HashAlgorithm) -> String {
     let prefix = match method {
         Method::Flat => "",
@@ -65,7 +65,9 @@ fn write_output(text: &mut Vec<u8>, store: &StoreDir, name: &str, output: &Outpu
         Output::Fixed { path, method, hash } => {
             [shown(path), algorithm_field(*method, hash.algorithm), hash.hex()]
         }
-        Output::Floating => [String::new(), "r:sha256".into(), String::new()],
+        Output::Floating { method, algorithm } => {
+            [String::new(), algorithm_field(*method, *algorithm), String::new()]
+        }
         Output::Deferred => [const { String::new() }; 3],
         Output::Impure => [String::new(), "r:sha256".into(), "impure".into()],
     };

@@ -2,7 +2,7 @@
 
 mod environment;
 mod graph;
-mod placeholders;
+pub mod placeholders;
 
 use crate::derivation::Derivation;
 use crate::narinfo::PathInfo;
@@ -66,6 +66,8 @@ pub struct Surroundings<'a> {
     pub store: &'a StoreDir,
     /// `NIX_BUILD_CORES`.
     pub cores: u32,
+    /// Where the outputs are made: their paths, or temporary ones.
+    pub outputs: &'a BTreeMap<String, StorePath>,
     /// The closure of the inputs.
     pub closure: &'a BTreeMap<StorePath, PathInfo>,
     /// Outputs of a derivation of the closure, for reference graphs that contain `.drv` files.
@@ -89,7 +91,7 @@ pub struct Process {
 
 /// The process of a derivation.
 pub fn process(derivation: &Derivation, surroundings: &Surroundings<'_>) -> Result<Process, ProcessError> {
-    let placeholders = Placeholders::of(derivation, surroundings.store);
+    let placeholders = Placeholders::of(surroundings.outputs, surroundings.store);
     let mut files = Vec::new();
     let mut variables = environment::defaults(surroundings);
     let structured = match derivation.environment.get(b"__json".as_slice()) {
@@ -98,7 +100,7 @@ pub fn process(derivation: &Derivation, surroundings: &Surroundings<'_>) -> Resu
     };
     match &structured {
         Some(attributes) => {
-            files = structured_files(attributes, derivation, surroundings, &placeholders)?;
+            files = structured_files(attributes, surroundings, &placeholders)?;
             environment::structured(&mut variables);
         }
         None => {
@@ -129,7 +131,6 @@ pub fn process(derivation: &Derivation, surroundings: &Surroundings<'_>) -> Resu
 /// `.attrs.json` and `.attrs.sh`.
 fn structured_files(
     attributes: &Value,
-    derivation: &Derivation,
     surroundings: &Surroundings<'_>,
     placeholders: &Placeholders,
 ) -> Result<Vec<BuildFile>, ProcessError> {
@@ -137,9 +138,9 @@ fn structured_files(
         return Err(ProcessError::Type { attribute: "__json".into(), expected: "an object" });
     };
     let mut members = members.clone();
-    let paths = derivation.outputs.iter().filter_map(|(name, output)| {
-        Some((name.clone(), Value::String(surroundings.store.display(output.path()?))))
-    });
+    let shown =
+        |(name, path): (&String, &StorePath)| (name.clone(), Value::String(surroundings.store.display(path)));
+    let paths = surroundings.outputs.iter().map(shown);
     members.insert("outputs".into(), Value::Object(paths.collect()));
     if let Some(graphs) = attributes.get("exportReferencesGraph").and_then(Value::as_object) {
         for (key, value) in graphs {
