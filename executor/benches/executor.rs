@@ -197,6 +197,7 @@ impl Place {
             name: "out".into(),
             path: path(output.file_name().unwrap().to_str().unwrap()),
             fixed: None,
+            floating: None,
             discard_references: false,
         };
         let derivation = path(&format!("{}-bench.drv", base_hash(1)));
