@@ -46,6 +46,9 @@ pub fn find(store: &NixStore<'_>, request: &Request) -> Result<Found> {
     if request.files.is_empty() {
         let mut cases = instantiate(store)?;
         cases.retain(|name, _| !request.emulated || !name.starts_with("native."));
+        if !request.is_whole() {
+            cases.retain(|name, case| is_of_every_tier(name, case));
+        }
         return Ok(Found { cases, ..Found::default() });
     }
     let mut found = Found::default();
@@ -57,6 +60,12 @@ pub fn find(store: &NixStore<'_>, request: &Request) -> Result<Found> {
         ensure!(found.cases.len() > before, "{} has no derivation that evaluates", file.display());
     }
     Ok(found)
+}
+
+/// Of the foreign systems beside aarch64 the tier `test` builds what can differ between them: sandbox and emulation.
+fn is_of_every_tier(name: &str, case: &Case) -> bool {
+    let is_of_all_kinds = ["native.", "emulated."].iter().any(|kind| name.starts_with(kind));
+    is_of_all_kinds || case.rules.iter().any(|rule| rule.starts_with("H2.") || rule.starts_with('C'))
 }
 
 /// Instantiates the own table.

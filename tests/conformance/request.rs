@@ -37,6 +37,11 @@ impl Request {
         std::env::var("ELSEWHERE_TIER").is_ok_and(|tier| tier == "long")
     }
 
+    /// Whether all cases of the own table are meant: by a request, and in the tier `long`.
+    pub fn is_whole(&self) -> bool {
+        self.is_long() || std::env::var_os(VARIABLE).is_some()
+    }
+
     /// The releases of real Nix to compare with.
     pub fn releases(&self) -> Result<Vec<Release>> {
         match &self.nix {
