@@ -53,26 +53,16 @@ fn harmless(text: &str) -> String {
     plain
 }
 
-/// A log in which what follows a carriage return has taken the place of what stood there, as on a terminal and in Nix.
+/// A log in which a carriage return begins its line anew, as in Nix. Where it ends the line it means nothing (Nix 2.34 loses
+/// such lines, its successors do not).
 fn overwritten(log: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(log.len());
     for line in log.split_inclusive(|byte| *byte == b'\n') {
-        let start = text.len();
-        let mut place = start;
-        for &byte in line {
-            match byte {
-                b'\r' => place = start,
-                b'\n' => text.push(byte),
-                _ if place < text.len() => {
-                    text[place] = byte;
-                    place += 1;
-                }
-                _ => {
-                    text.push(byte);
-                    place += 1;
-                }
-            }
-        }
+        let (line, end) = line.strip_suffix(b"\n").map_or((line, &b""[..]), |line| (line, b"\n"));
+        let last = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |last| last + 1);
+        let kept = line[..last].rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
+        text.extend_from_slice(kept);
+        text.extend_from_slice(end);
     }
     text
 }
@@ -250,9 +240,9 @@ mod tests {
     }
 
     #[test]
-    fn carriage_returns_go_back_to_the_beginning_of_their_line() {
+    fn carriage_returns_begin_their_line_anew() {
         for (log, expected) in [
-            ("one\rtwo\r\nthree\r\r\nlonger\rx\n\rfour\n", "two\nthree\nxonger\nfour\n"),
+            ("one\rtwo\r\nthree\r\r\nlonger\rx\n\rfour\n", "two\nthree\nx\nfour\n"),
             ("10%\r50%\r100%\ndone", "100%\ndone"),
             ("\r\n\r", "\n"),
         ] {

@@ -38,6 +38,26 @@ fn nar() -> Vec<u8> {
     nar
 }
 
+/// Nix 2.8.
+#[tokio::test]
+async fn a_client_that_says_its_version_last_is_greeted() {
+    let (mut near, far) = tokio::io::duplex(256);
+    let greeting = async move {
+        near.write_u64_le(0x6e69_7863).await.unwrap();
+        assert_eq!(near.read_u64_le().await.unwrap(), 0x6478_696f);
+        assert_eq!(near.read_u64_le().await.unwrap(), 0x126);
+        for number in [0x122, 0, 0] {
+            near.write_u64_le(number).await.unwrap();
+        }
+        // The name of the software, and the end of the greeting.
+        let mut rest = [0; 8 + 16 + 8];
+        near.read_exact(&mut rest).await.unwrap();
+        assert!(rest.windows(14).any(|name| name == b"elsewhere test"));
+    };
+    let (served, ()) = tokio::join!(serve(far), greeting);
+    served.unwrap();
+}
+
 #[tokio::test]
 async fn a_client_asks_and_fetches() {
     let (near, far) = tokio::io::duplex(256);

@@ -69,7 +69,8 @@ in {
     printf '%s\n' '@nix {"action":"msg","level":1,"msg":"a warning"}' '@nix {"action":"start","id":7,"level":3,"type":105,"text":"not this kind","fields":[]}' '@nix {"action":"stop","id":7}' '@nix {"action":"result","id":9,"type":101,"fields":["x"]}'
     echo last; exit 1
   '' { };
-  logCarriage = covers "C5.lines" shell "printf 'one\\rtwo\\r\\nthree\\r\\r\\nlonger\\rx\\n\\rfour\\n10%%\\r50%%\\r100%%\\ndone\\n'; exit 1" { };
+  logCarriage = covers "C5.lines" shell "printf 'longer\\rx\\n\\rfour\\n10%%\\r50%%\\r100%%\\ndone\\n'; exit 1" { };
+  logCarriageLast = covers "C5.lines" shell "printf 'one\\rtwo\\r\\nthree\\r\\r\\nfour\\r\\n'; exit 1" { };
   logLong = covers "C5.lines" shell "head -c 60000 /dev/zero | tr '\\0' x; echo; head -c 5000 /dev/zero | tr '\\0' y; exit 1" { };
   logBytes = covers "C5.lines" shell "printf '\\001\\007\\033[31mred\\033[0m \\033]0;title\\007 \\177\\n\\ttab\\tb\\nüber\\n'; exit 1" { };
   logUnfinished = covers "C5.lines" shell "printf 'no end'; exit 1" { };

@@ -51,7 +51,8 @@ in {
   '' { };
   etcAll = covers "C2.etc" shell "find /etc -exec stat -c '%A %u:%g %s %F %n' {} + | sort -k 5 > $out; for f in /etc/*; do echo \"== $f\"; od -c $f; done >> $out" { };
   rootAll = covers "C2.root C2.build C2.tmp" shell ''
-    find / -path /proc -prune -o -path '/nix/store/*/*' -prune -o -path '/dev/pts/*' -prune -o -exec stat -c '%A %u:%g %n' {} + 2>&1 | sort -k 3 > $out
+    find / -path /proc -prune -o -path '/nix/store/*/*' -prune -o -path '/dev/pts/*' -prune -o -exec stat -c '%A %u:%g %n' {} + > /build/listing 2>&1
+    sort -k 3 /build/listing > $out
   '' { };
   networkAll = covers "C3.loopback C3.families" shell ''
     {

@@ -98,22 +98,24 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Server<R, W> {
     /// The stream breaks, or the other side is not Nix 2.8 or later.
     pub async fn greet(reader: R, mut writer: W, name: &str) -> Result<Self, ServerError> {
         let mut incoming = Incoming::new(reader);
-        let client = incoming
+        incoming
             .take(|cursor| match cursor.number()? {
-                CLIENT_MAGIC => cursor.number(),
+                CLIENT_MAGIC => Ok(()),
                 other => malformed(format!("the greeting begins with {other:#x}: this is not Nix")),
             })
             .await?;
+        // Old Nix (2.8) says its version only when it has heard ours.
+        let mut hello = BytesMut::new();
+        hello.put_number(SERVER_MAGIC);
+        hello.put_number(VERSION_MAX);
+        send(&mut writer, &hello).await?;
+        let client = incoming.take(|cursor| cursor.number()).await?;
         if client >> 8 != 1 || client < VERSION_MIN {
             let (major, minor) = (client >> 8, client & 0xff);
             let problem = format!("protocol {major}.{minor}, where 1.34 or later is needed (Nix 2.8)");
             return Err(ServerError::Malformed(problem));
         }
         let version = client.min(VERSION_MAX);
-        let mut hello = BytesMut::new();
-        hello.put_number(SERVER_MAGIC);
-        hello.put_number(VERSION_MAX);
-        send(&mut writer, &hello).await?;
         if version >= 0x126 {
             incoming.take(|cursor| cursor.list("features", |cursor| cursor.word("feature"))).await?;
             let mut features = BytesMut::new();
