@@ -164,7 +164,8 @@ impl Host {
         if let User::Id(id) = user {
             command.args(["setpriv", &format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups"]);
         }
-        command.args(["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"]);
+        // What a shell in the background ignores, builds would inherit from real Nix, which is compared with.
+        command.args(["env", "--default-signal=HUP,INT,QUIT", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"]);
         command.args(environment.iter().map(|(name, value)| format!("{name}={value}")));
         command.args(argv).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -126,9 +126,7 @@ fn test_programs() -> Result<Vec<TestProgram>> {
 fn step(name: &str, arguments: &[&str], request: &Request) -> Result<Step> {
     println!("\n== {name}: cargo {}", arguments.join(" "));
     let started = Instant::now();
-    // What a shell in the background ignores, builds would inherit from real Nix, which is compared with.
-    let mut cargo = command("env", &["--default-signal=HUP,INT,QUIT", "cargo"]);
-    cargo.args(arguments);
+    let mut cargo = command("cargo", arguments);
     // Always the whole workspace: a part of it would ask for other features, and compile every dependency again.
     cargo.arg("--workspace").args(&request.filter);
     if request.long && arguments.first() == Some(&"test") {
