@@ -109,7 +109,11 @@ fn compare(
         ensure!(code == 0, "{name} fails in real Nix:\n{}", real.stderr);
         let (real, ours) = (lines(&real.stdout), lines(&ours.stdout));
         differ("paths", real.join("\n"), ours.join("\n"));
-        let (expected, found) = (oracle.store().path_infos(&real)?, board.store().path_infos(&ours)?);
+        let (mut expected, mut found) = (oracle.store().path_infos(&real)?, board.store().path_infos(&ours)?);
+        if name == "up" {
+            // Two derivations make it: whichever comes first, in real Nix as well.
+            expected.values_mut().chain(found.values_mut()).for_each(|info| info.deriver.clear());
+        }
         differ("what is registered", format!("{expected:#?}"), format!("{found:#?}"));
         let administrator = NixStore { user: User::Root, ..board.store() };
         administrator.verify(&ours).with_context(|| format!("{name} on the board"))?;
