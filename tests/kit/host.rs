@@ -165,7 +165,13 @@ impl Host {
             command.args(["setpriv", &format!("--reuid={id}"), &format!("--regid={id}"), "--clear-groups"]);
         }
         // What a shell in the background ignores, builds would inherit from real Nix, which is compared with.
-        command.args(["env", "--default-signal=HUP,INT,QUIT", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"]);
+        command.args([
+            "env",
+            "--default-signal=HUP,INT,QUIT",
+            "-i",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL=C.UTF-8",
+        ]);
         command.args(environment.iter().map(|(name, value)| format!("{name}={value}")));
         command.args(argv).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
