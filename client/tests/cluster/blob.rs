@@ -13,6 +13,13 @@ pub enum Blob {
     Lying(Vec<u8>, Vec<u8>),
 }
 
+/// Bytes that do not shrink.
+fn noise(at: u64) -> u8 {
+    let mixed = at.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 56) as u8
+}
+
 fn words(words: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for word in words {
@@ -61,7 +68,7 @@ impl Blob {
                 let contents = head.len() as u64..head.len() as u64 + size;
                 let byte = |at: u64| match at {
                     at if at < contents.start => head[at as usize],
-                    at if at < contents.end => (at / 4096) as u8,
+                    at if at < contents.end => noise(at),
                     at => tail[(at - contents.end) as usize],
                 };
                 range.map(byte).collect()

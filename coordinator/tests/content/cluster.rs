@@ -145,7 +145,9 @@ async fn serve(
         .apply(Server::builder())
         .layer(CallLayers::new(&table, Limits::default()))
         .add_service(BlobsServer::new(blobs))
-        .add_service(PlansServer::new(submissions));
+        .add_service(
+            PlansServer::new(submissions).max_decoding_message_size(model::limits::CONTROL_MESSAGE_BYTES_MAX),
+        );
     let (stop, stopped) = oneshot::channel::<()>();
     let served = node::task::spawn("server", async move {
         let stopped = async { drop(stopped.await) };

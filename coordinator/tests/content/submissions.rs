@@ -2,7 +2,7 @@
 use crate::cluster::Cluster;
 use crate::graph::{Drv, drv, fixed, source};
 use crate::scripted::{Board, answer, start, wanted};
-use model::{ContentId, StorePath, TrustDomain};
+use model::{ContentId, StorePath, TrustDomain, limits};
 use proto::v1;
 use proto::v1::submit_request::Request;
 use scheduler::Holder;
@@ -123,7 +123,8 @@ async fn what_breaks_the_protocol_ends_the_submission() {
     let no_path = v1::Wanted { derivation: "/tmp/x.drv".into(), outputs: Vec::new() };
     let too_many = vec![wanted(&one.path); 10_001];
     let uploaded = Request::SourceUploaded(v1::SourceUploaded { path: one.path.clone() });
-    let large = answer(&one.path, &vec![b' '; (2 << 20) + 1]);
+    let most = limits::DERIVATION_BYTES_MAX.to_string();
+    let large = answer(&one.path, &vec![b' '; limits::DERIVATION_BYTES_MAX + 1]);
     let cases: Vec<(&str, Vec<Request>, Code, &str)> = vec![
         ("no start", vec![text(&one)], Code::InvalidArgument, "not its start"),
         ("version 0", vec![start(0, wants())], Code::FailedPrecondition, "version 0"),
@@ -140,7 +141,7 @@ async fn what_breaks_the_protocol_ends_the_submission() {
             &one.path,
         ),
         ("a source instead", vec![start(1, wants()), uploaded], Code::InvalidArgument, &one.path),
-        ("too large", vec![start(1, wants()), large], Code::InvalidArgument, "2097152"),
+        ("too large", vec![start(1, wants()), large], Code::InvalidArgument, &most),
         (
             "no such output",
             vec![start(1, vec![no_output]), text(&one)],
