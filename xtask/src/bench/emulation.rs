@@ -26,8 +26,8 @@ pub fn measure(cache: &Cache) -> Result<Measured> {
     let mut compile =
         command("aarch64-linux-gnu-gcc", &["-O1", "-static", "-mbranch-protection=standard", "-o"]);
     capture(compile.args([&program, &source]))?;
-    let packages = ["build", "--quiet", "--package", "executor", "--bins"];
-    capture(command("cargo", &packages).current_dir(crate::repository()))?;
+    let programs = ["build", "--quiet", "--workspace", "--bins"];
+    capture(command("cargo", &programs).current_dir(crate::repository()))?;
     let executor = crate::target_directory().join("debug/elsewhere-executor");
     let mut make =
         command(executor.to_str().context("name the executor in UTF-8")?, &["interpreter", "--cpu", CPU]);
