@@ -120,9 +120,8 @@ impl Place {
         let taken = self.slots.take().await.unwrap();
         let started = Instant::now();
         let key = LeaseKey { id: LeaseId(number as u64), epoch: Epoch(1) };
-        let directory = Directory::make(&self.directory.join("builds"), taken.slot, key, self.disk.enter())
-            .await
-            .unwrap();
+        let builds = self.directory.join("builds");
+        let directory = Directory::make(&builds, taken.slot, key, self.disk.enter(), true).await.unwrap();
         let made_s = started.elapsed().as_secs_f64();
 
         let started = Instant::now();
@@ -133,7 +132,7 @@ impl Place {
             source: self.directory.join("inputs").join(number.to_string()),
             kind: InputKind::Mounted,
         };
-        let request = Request::Run(Box::new(jail::spec(Jail {
+        let spec = jail::spec(Jail {
             root: &directory.root,
             scratch: &directory.scratch,
             command: Program {
@@ -155,14 +154,17 @@ impl Place {
             dev_shm_size: "50%",
             has_kvm: false,
             certificates: None,
-        })));
+        });
+        let shape = directory.fit(&spec).await.unwrap();
+        let request = Request::Run(Box::new(spec));
         let never = std::future::pending();
         let run = run::run(&self.launcher, &request, Limits::default(), never, &mut Nothing).await.unwrap();
         assert_eq!(run.ended, Ended::Exited(0));
+        directory.keep(shape);
         let ran_s = started.elapsed().as_secs_f64();
 
         let started = Instant::now();
-        executor::tree::remove(directory.root.parent().unwrap()).unwrap();
+        directory.empty(&self.launcher).await;
         Parts { made_s, ran_s, removed_s: started.elapsed().as_secs_f64() }
     }
 

@@ -67,6 +67,54 @@ fn the_root_holds_what_was_asked_for() {
     );
 }
 
+/// An executor keeps roots. Whatever else might be there under a wanted name is made anew, and nothing behind it touched.
+#[test]
+fn a_root_that_is_there_becomes_what_was_asked_for() {
+    let script = "cd /; echo *; echo /dev/* /nix/store/*; cat /build/given; readlink /dev/fd; echo >/dev/null; ls -l /dev/null | cut -c1-10
+                  find / -xdev -mmin +1";
+    for user in USERS {
+        let bench = Bench::new(user, "amd64");
+        let new = bench.script(script);
+        assert_eq!(new.finished().end, End::Exit(0), "{user:?}: {new:?}");
+        let old = std::process::Command::new("find")
+            .arg(bench.path("root"))
+            .args(["-exec", "touch", "-hd", "@1", "{}", "+"])
+            .status();
+        assert!(old.unwrap().success());
+        let again = bench.run(bench.spec(script));
+        assert_eq!(again.log, new.log, "{user:?}: {:?}", again.events);
+
+        let root = |path: &str| bench.path("root").join(path);
+        let precious = bench.path("precious");
+        fs::write(&precious, "precious\n").unwrap();
+        fs::remove_dir(root("tmp")).unwrap();
+        fs::write(root("tmp"), "a file").unwrap();
+        fs::remove_file(root("dev/null")).unwrap();
+        fs::create_dir(root("dev/null")).unwrap();
+        fs::remove_file(root("dev/zero")).unwrap();
+        std::os::unix::fs::symlink(&precious, root("dev/zero")).unwrap();
+        fs::remove_file(root("dev/fd")).unwrap();
+        std::os::unix::fs::symlink("/etc", root("dev/fd")).unwrap();
+        fs::remove_dir(bench.path("root").join(&BUSYBOX[1..])).unwrap();
+        std::os::unix::fs::symlink(bench.directory.path(), root(&BUSYBOX[1..])).unwrap();
+        fs::remove_file(bench.path("scratch/given")).unwrap();
+        fs::hard_link(&precious, bench.path("scratch/given")).unwrap();
+        let mended = bench.run(bench.spec(script));
+        assert_eq!(mended.log, new.log, "{user:?}: {:?}", mended.events);
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious\n");
+        assert_eq!(fs::metadata(&precious).unwrap().uid(), 0, "{user:?}");
+
+        fs::remove_dir(root("tmp")).unwrap();
+        fs::create_dir_all(root("etc/group/x")).unwrap();
+        let mut spec = bench.spec(script);
+        spec.entries.push(sandbox::spec::Entry::bind("/etc/group", "/etc/group"));
+        let refused = bench.run(spec);
+        let failed = refused.events.iter().find(|event| matches!(event, Event::Failed { .. }));
+        assert!(failed.is_some(), "{user:?}: a directory that holds something is not removed: {refused:?}");
+        assert!(root("etc/group/x").exists());
+    }
+}
+
 #[test]
 fn there_is_a_loopback_and_no_other_network() {
     check(

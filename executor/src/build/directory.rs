@@ -1,18 +1,22 @@
 //! The directory of one build: its root and its scratch space, made before and removed after, whatever happens between.
 use super::disk::Present;
 use super::failure::failure;
+use super::kept::Shape;
 use super::log::Piece;
 use super::run::{self, LogSink};
 use crate::blocking::blocking;
 use crate::lease::{LeaseKey, Limits};
 use crate::slots::{Slot, Taken};
-use crate::tree;
+use crate::tree::{self, TreeError};
 use model::{Failure, FailureClass};
 use node::exit::chain;
-use sandbox::spec::{Ids, Reclaim, Request};
+use sandbox::spec::{Ids, Reclaim, Request, Spec};
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// Where one build happens.
 #[derive(Debug)]
@@ -26,10 +30,15 @@ pub struct Directory {
     pub root: PathBuf,
     /// Becomes `/build`.
     pub scratch: PathBuf,
+    /// Where it waits for the slot's next build.
+    kept: PathBuf,
+    /// What belongs to the root; set when it can be kept.
+    shape: OnceLock<Arc<Shape>>,
 }
 
 impl Directory {
-    /// Makes the directory of a lease. Its name tells the ids that its files may belong to.
+    /// Makes the directory of a lease, or takes what the slot's last build in a sandbox left for the next in one. Its
+    /// name tells the ids that its files may belong to.
     ///
     /// # Errors
     /// This executor's own trouble.
@@ -38,42 +47,108 @@ impl Directory {
         slot: Slot,
         key: LeaseKey,
         present: Present,
+        has_sandbox: bool,
     ) -> Result<Self, Failure> {
-        let name = format!("{}-{}-{key}", slot.ids.user, slot.ids.group);
-        let path = builds_directory.join(name);
+        let ids = format!("{}-{}", slot.ids.user, slot.ids.group);
+        let path = builds_directory.join(format!("{ids}-{key}"));
+        let kept = builds_directory.join(format!("{ids}-kept"));
         let (root, scratch) = (path.join("root"), path.join("scratch"));
-        let directory = Self { slot, present, root, scratch, path };
-        let (path, root, scratch) =
-            (directory.path.clone(), directory.root.clone(), directory.scratch.clone());
+        let directory = Self { slot, present, root, scratch, path, kept, shape: OnceLock::new() };
+        let (path, kept) = (directory.path.clone(), directory.kept.clone());
         let made = blocking(move || {
             tree::remove(&path).map_err(io::Error::other)?;
-            let mut builder = std::fs::DirBuilder::new();
-            builder.recursive(true).mode(0o700);
-            builder.create(&path)?;
-            builder.create(&root)?;
-            builder.create(&scratch)
+            if !has_sandbox {
+                return make_new(&path);
+            }
+            match std::fs::rename(&kept, &path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => make_new(&path),
+                taken => taken,
+            }
         })
         .await;
-        match made {
-            Ok(()) => Ok(directory),
-            Err(error) => {
-                let class = match error.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureClass::OutOfDisk,
-                    _ => FailureClass::Infrastructure,
-                };
-                let message = format!("cannot make build directory '{}': {error}", directory.path.display());
-                Err(failure(class, message))
-            }
-        }
+        made.map_err(|error| directory.not_made(&error))?;
+        Ok(directory)
     }
 
-    /// Removes the directory in the background; the slot is free afterwards, and the disk as it was.
+    /// Removes from the root what does not belong to this Spec. What it lacks, the launcher makes.
+    ///
+    /// # Errors
+    /// This executor's own trouble.
+    pub async fn fit(&self, spec: &Spec) -> Result<Arc<Shape>, Failure> {
+        let shape = Arc::new(Shape::of(spec));
+        let (path, root, fitting) = (self.path.clone(), self.root.clone(), shape.clone());
+        let fitted = blocking(move || {
+            let Err(error) = fitting.fit(&root) else { return Ok(()) };
+            tracing::warn!(root = %root.display(), error = chain(&error), "the kept root is made anew");
+            tree::remove(&path).map_err(io::Error::other)?;
+            make_new(&path)
+        })
+        .await;
+        fitted.map_err(|error| self.not_made(&error))?;
+        Ok(shape)
+    }
+
+    /// Lets the slot's next build have this root: all processes of this one are dead.
+    pub fn keep(&self, shape: Arc<Shape>) {
+        // A directory sees one build.
+        let _is_set = self.shape.set(shape);
+    }
+
+    fn not_made(&self, error: &io::Error) -> Failure {
+        let class = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureClass::OutOfDisk,
+            _ => FailureClass::Infrastructure,
+        };
+        failure(class, format!("cannot make build directory '{}': {error}", self.path.display()))
+    }
+
+    /// Empties the directory for the slot's next build, or removes it, in the background; the slot is free afterwards,
+    /// and the disk as it was.
     pub fn clean_up(self, launcher: PathBuf, taken: Taken) {
         node::task::spawn("clean-up", async move {
-            remove(&launcher, &self.path, self.slot.ids).await;
+            self.empty(&launcher).await;
             drop((self.present, taken));
         });
     }
+
+    /// Leaves nothing of the build.
+    pub async fn empty(&self, launcher: &Path) {
+        if let Some(shape) = self.shape.get().cloned() {
+            let (path, kept) = (self.path.clone(), self.kept.clone());
+            match blocking(move || put_aside(&path, &kept, &shape)).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(error = chain(&error), "a build's directory cannot be kept"),
+            }
+        }
+        remove(launcher, &self.path, self.slot.ids).await;
+    }
+}
+
+fn make_new(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path)?;
+    builder.create(path.join("root"))?;
+    builder.create(path.join("scratch"))
+}
+
+/// Empties a build's directory of all but its root's shape, and puts it aside.
+fn put_aside(path: &Path, kept: &Path, shape: &Shape) -> Result<(), TreeError> {
+    shape.fit(&path.join("root"))?;
+    let scratch = path.join("scratch");
+    for name in tree::names(&scratch)? {
+        tree::remove(&scratch.join(OsStr::from_bytes(&name)))?;
+    }
+    for name in tree::names(path)? {
+        if name != b"root" && name != b"scratch" {
+            tree::remove(&path.join(OsStr::from_bytes(&name)))?;
+        }
+    }
+    std::fs::rename(path, kept).map_err(|source| TreeError::Io {
+        action: "put aside",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Removes the directories that an earlier process left.

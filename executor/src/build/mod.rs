@@ -7,6 +7,7 @@ pub mod failure;
 pub mod floating;
 pub mod inputs;
 pub mod jail;
+pub mod kept;
 pub mod log;
 pub mod outputs;
 pub mod prepare;

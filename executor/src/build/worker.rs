@@ -117,8 +117,9 @@ impl Worker {
             return Err(failed);
         }
         let present = self.disk.enter();
-        let directory =
-            Directory::make(&self.settings.builds_directory, taken.slot, lease.key, present).await?;
+        let has_sandbox = lease.platform != Platform::Builtin;
+        let builds = &self.settings.builds_directory;
+        let directory = Directory::make(builds, taken.slot, lease.key, present, has_sandbox).await?;
         let result = self.in_directory(&lease, &prepared, &directory, &uplink, &cancel, times).await;
         directory.clean_up(self.settings.launcher.clone(), taken);
         result
@@ -232,7 +233,7 @@ impl Worker {
         };
         let cgroup = self.cgroup(directory).await?;
         let is_emulated = matches!(lease.platform, Platform::Emulated(_));
-        let request = Request::Run(Box::new(jail::spec(Jail {
+        let spec = jail::spec(Jail {
             root: &directory.root,
             scratch: &directory.scratch,
             command: process.command,
@@ -249,7 +250,9 @@ impl Worker {
             dev_shm_size: &self.settings.dev_shm_size,
             has_kvm: self.settings.has_kvm,
             certificates: self.settings.certificates.as_deref(),
-        })));
+        });
+        let shape = directory.fit(&spec).await?;
+        let request = Request::Run(Box::new(spec));
         let limits = lease.limits.stricter(self.settings.limits);
         let mut log = ToUplink { uplink, key: lease.key };
         let stop = async {
@@ -263,6 +266,9 @@ impl Worker {
         // The kernel may need a moment to let go of it.
         blocking(move || drop(cgroup)).await;
         let run = run.map_err(|error| failure(FailureClass::Infrastructure, chain(&error)))?;
+        if run.finished.is_some() {
+            directory.keep(shape);
+        }
         let attempt = Attempt::of(run, used.as_ref(), self.settings.resources.limits);
         attempt.record(&lease.derivation.path);
         Ok(attempt)

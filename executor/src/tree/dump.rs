@@ -169,6 +169,14 @@ pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &Path, path: &Path) -
 }
 
 /// The names in a directory, in bytewise order.
+///
+/// # Errors
+/// A directory that cannot be opened or read.
+pub fn names(path: &Path) -> Result<Vec<Vec<u8>>, TreeError> {
+    entry_names(&open_directory(rustix::fs::CWD, path, path)?, path)
+}
+
+/// The names in an open directory, in bytewise order.
 pub(super) fn entry_names(directory: &OwnedFd, path: &Path) -> Result<Vec<Vec<u8>>, TreeError> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(directory).map_err(TreeError::io("list", path))? {

@@ -9,7 +9,7 @@ mod unpack;
 mod tests;
 
 pub use canonical::{canonicalise, check_top_level};
-pub use dump::dump;
+pub use dump::{dump, names};
 pub use remove::remove;
 pub use unpack::{Unpacked, place, unpack};
 

@@ -191,12 +191,13 @@ impl Bench {
         Built { outcome, times, log }
     }
 
-    /// What is left of builds, once the cleaning up in the background had its time.
+    /// What is left of builds, once the cleaning up in the background had its time. What a slot keeps for its next build
+    /// is not counted as long as no build made it.
     pub async fn left_over(&self) -> Vec<PathBuf> {
         let mut left = Vec::new();
         for _ in 0..400 {
             let entries = fs::read_dir(self.directory.path().join("builds")).unwrap();
-            left = entries.map(|entry| entry.unwrap().path()).collect();
+            left = entries.flat_map(|entry| left_in(entry.unwrap().path())).collect();
             if left.is_empty() {
                 break;
             }
@@ -204,6 +205,17 @@ impl Bench {
         }
         left
     }
+}
+
+/// A build's directory, or what a build left in one that is kept.
+fn left_in(directory: PathBuf) -> Vec<PathBuf> {
+    if !directory.to_string_lossy().ends_with("-kept") {
+        return vec![directory];
+    }
+    let places = ["scratch", "root/tmp", "root/nix/store"].map(|place| fs::read_dir(directory.join(place)));
+    let found = places.into_iter().flatten().flatten().map(|entry| entry.unwrap().path());
+    let is_mount_point = |path: &PathBuf| path.is_dir() && fs::read_dir(path).unwrap().next().is_none();
+    found.filter(|path| !is_mount_point(path)).collect()
 }
 
 fn config(directory: &Path) -> Config {

@@ -1,5 +1,5 @@
 //! Gives the owner of file trees back to the executor: all of the build's processes are dead, nothing changes below us.
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
@@ -9,15 +9,57 @@ use rustix::process::{Gid, Uid};
 use crate::bytes::ByteString;
 use crate::failure::{StepError, failed};
 use crate::plan::{BUILD, EXECUTOR};
+use crate::spec::{Entry, Spec};
 
 /// Longest path below a tree that is reported, in bytes.
 const SHOWN_BYTES_MAX: usize = 4096;
 
 /// Hands trees back, and remembers files with several names.
 #[derive(Debug, Default)]
-pub struct HandingBack {
+pub struct HandingBack<'a> {
     /// Files of the build that were handed back under another name.
     linked: HashSet<(u64, u64)>,
+    covered: Covered<'a>,
+}
+
+/// Mount points of the sandbox, by host directory: what they hold was covered while the build ran.
+#[derive(Debug, Default)]
+pub struct Covered<'a> {
+    names: HashMap<Vec<u8>, HashSet<&'a [u8]>>,
+    /// Bytes of the longest directory here: no other is looked up.
+    longest: usize,
+}
+
+impl<'a> Covered<'a> {
+    /// Those of a Spec.
+    pub fn of(spec: &'a Spec) -> Self {
+        let mut covered = Self::default();
+        for entry in &spec.entries {
+            let is_mount =
+                !matches!(entry, Entry::Directory { .. } | Entry::File { .. } | Entry::Symlink { .. });
+            let path = entry.path().as_bytes();
+            let slash = path.iter().rposition(|byte| *byte == b'/');
+            if let (true, Some(slash)) = (is_mount, slash) {
+                let directory = [spec.root.as_bytes(), &path[..slash]].concat();
+                covered.longest = covered.longest.max(directory.len());
+                covered.names.entry(directory).or_default().insert(&path[slash + 1..]);
+            }
+        }
+        covered
+    }
+
+    /// Those in the directory that is entered.
+    fn in_directory(&self, top: &ByteString, levels: &[Level]) -> Option<&HashSet<&'a [u8]>> {
+        let mut path = top.as_bytes().to_vec();
+        for level in levels.iter().skip(1) {
+            if path.len() > self.longest {
+                return None;
+            }
+            path.push(b'/');
+            path.extend_from_slice(&level.name);
+        }
+        self.names.get(&path)
+    }
 }
 
 /// One directory on the way down.
@@ -27,7 +69,12 @@ struct Level {
     waiting: Vec<Vec<u8>>,
 }
 
-impl HandingBack {
+impl<'a> HandingBack<'a> {
+    /// For a sandbox with these mount points.
+    pub fn around(covered: Covered<'a>) -> Self {
+        Self { covered, ..Self::default() }
+    }
+
     /// Hands one tree back; nothing there is no error. Returns the path below it of the first object that the build
     /// did not own, empty for the tree itself.
     ///
@@ -44,12 +91,12 @@ impl HandingBack {
         }
         let mut current = open_directory(CWD, path.as_bytes()).map_err(fail)?;
         let mut levels = vec![Level { name: Vec::new(), waiting: Vec::new() }];
-        self.entries(&current, &mut levels, &mut foreign).map_err(fail)?;
+        self.entries(path, &current, &mut levels, &mut foreign).map_err(fail)?;
         while let Some(level) = levels.last_mut() {
             if let Some(name) = level.waiting.pop() {
                 current = open_directory(current.as_fd(), &name).map_err(fail)?;
                 levels.push(Level { name, waiting: Vec::new() });
-                self.entries(&current, &mut levels, &mut foreign).map_err(fail)?;
+                self.entries(path, &current, &mut levels, &mut foreign).map_err(fail)?;
                 continue;
             }
             levels.pop();
@@ -63,15 +110,17 @@ impl HandingBack {
     /// Hands back all that is in a directory, and notes its directories.
     fn entries(
         &mut self,
+        top: &ByteString,
         directory: &OwnedFd,
         levels: &mut [Level],
         foreign: &mut Option<String>,
     ) -> Result<(), Errno> {
         let mut waiting = Vec::new();
+        let covered = self.covered.in_directory(top, levels).cloned().unwrap_or_default();
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
-            if matches!(name, b"." | b"..") {
+            if matches!(name, b"." | b"..") || covered.contains(name) {
                 continue;
             }
             let object = self.object(directory.as_fd(), name)?;

@@ -5,6 +5,7 @@ mod build;
 mod hand_back;
 mod hang;
 mod id_maps;
+mod kept;
 mod network;
 mod outer;
 mod root;

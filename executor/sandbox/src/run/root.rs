@@ -14,6 +14,8 @@ use crate::plan::{BUILD, RootStep};
 use crate::spec::{Entry, Ids, Spec};
 use crate::sys;
 
+use super::kept;
+
 /// Does one step.
 pub fn perform(step: &RootStep, spec: &Spec) -> Result<(), StepError> {
     match step {
@@ -25,8 +27,7 @@ pub fn perform(step: &RootStep, spec: &Spec) -> Result<(), StepError> {
         RootStep::Directory { path, mode, owner } => directory(path, *mode, *owner),
         RootStep::File { path, entry, mode, owner } => file(path, contents(spec, *entry), *mode, *owner),
         RootStep::Symlink { path, target, owner } => {
-            rustix::fs::symlinkat(target.as_bytes(), CWD, path.as_bytes())
-                .map_err(failed("make symlink", path))?;
+            kept::symlink(path, target).map_err(failed("make symlink", path))?;
             own(path, *owner)
         }
         RootStep::Claim { source, mode, owner } => claim(source, *mode, *owner),
@@ -97,11 +98,12 @@ fn enter_root(root: &ByteString, mode: u32) -> Result<(), StepError> {
     rustix::fs::chownat(CWD, ".", None, Some(Gid::from_raw(BUILD.group)), AtFlags::empty())
         .map_err(failed("own root", root))?;
     rustix::fs::chmodat(CWD, ".", Mode::from_raw_mode(mode), AtFlags::empty())
-        .map_err(failed("set mode of root", root))
+        .map_err(failed("set mode of root", root))?;
+    rustix::fs::utimensat(CWD, ".", &kept::TIMES, AtFlags::empty()).map_err(failed("set times of root", root))
 }
 
 fn directory(path: &ByteString, mode: u32, owner: Ids) -> Result<(), StepError> {
-    rustix::fs::mkdirat(CWD, path.as_bytes(), Mode::RWXU).map_err(failed("make directory", path))?;
+    kept::directory(path, Mode::RWXU).map_err(failed("make directory", path))?;
     own(path, owner)?;
     // Not by mkdir, which the umask would cut.
     rustix::fs::chmodat(CWD, path.as_bytes(), Mode::from_raw_mode(mode), AtFlags::empty())
@@ -109,12 +111,13 @@ fn directory(path: &ByteString, mode: u32, owner: Ids) -> Result<(), StepError> 
 }
 
 fn file(path: &ByteString, contents: &[u8], mode: u32, owner: Ids) -> Result<(), StepError> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(CWD, path.as_bytes(), flags, Mode::RUSR | Mode::WUSR);
-    let file = file.map_err(failed("make file", path))?;
+    let (file, is_written) = kept::file(path, contents).map_err(failed("make file", path))?;
     rustix::fs::fchown(&file, Some(Uid::from_raw(owner.user)), Some(Gid::from_raw(owner.group)))
         .map_err(failed("own", path))?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(failed("set mode of", path))?;
+    if is_written {
+        return Ok(());
+    }
     std::fs::File::from(file).write_all(contents).map_err(failed("write file", path))
 }
 
@@ -133,38 +136,38 @@ fn claim(source: &ByteString, mode: u32, owner: Ids) -> Result<(), StepError> {
         rustix::fs::openat(CWD, source.as_bytes(), flags, Mode::empty()).map_err(failed("claim", source))?;
     rustix::fs::fchown(&directory, Some(Uid::from_raw(owner.user)), Some(Gid::from_raw(owner.group)))
         .map_err(failed("own", source))?;
-    rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed("set mode of", source))
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode)).map_err(failed("set mode of", source))?;
+    rustix::fs::futimens(&directory, &kept::TIMES).map_err(failed("set times of", source))
 }
 
 fn bind(path: &ByteString, source: &ByteString, optional: bool) -> Result<(), StepError> {
     let found = match rustix::fs::stat(source.as_bytes()) {
-        Err(Errno::NOENT | Errno::NOTDIR) if optional => return Ok(()),
+        Err(Errno::NOENT | Errno::NOTDIR) if optional => {
+            return kept::nothing(path).map_err(failed("remove mount point", path));
+        }
         other => other.map_err(failed("find bind source", source))?,
     };
     if rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Directory {
-        mount_point(path, 0o755)?;
+        mount_point(path)?;
     } else {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(CWD, path.as_bytes(), flags, Mode::from_raw_mode(0o644));
-        drop(made.map_err(failed("make mount point", path))?);
+        kept::mount_point_of_file(path).map_err(failed("make mount point", path))?;
     }
     rustix::mount::mount_bind_recursive(source.as_bytes(), path.as_bytes()).map_err(failed("bind", path))
 }
 
-fn mount_point(path: &ByteString, mode: u32) -> Result<(), StepError> {
-    rustix::fs::mkdirat(CWD, path.as_bytes(), Mode::from_raw_mode(mode))
-        .map_err(failed("make mount point", path))
+fn mount_point(path: &ByteString) -> Result<(), StepError> {
+    kept::mount_point(path, Mode::from_raw_mode(0o755)).map_err(failed("make mount point", path))
 }
 
 fn memory(path: &ByteString, size: &str) -> Result<(), StepError> {
-    mount_point(path, 0o755)?;
+    mount_point(path)?;
     let options = option_text(path, format!("size={size},mode=1777"))?;
     rustix::mount::mount("none", path.as_bytes(), "tmpfs", MountFlags::empty(), options.as_c_str())
         .map_err(failed("mount tmpfs", path))
 }
 
 fn terminals(path: &ByteString) -> Result<(), StepError> {
-    mount_point(path, 0o755)?;
+    mount_point(path)?;
     let options = option_text(path, "newinstance,mode=0620".to_owned())?;
     rustix::mount::mount("none", path.as_bytes(), "devpts", MountFlags::empty(), options.as_c_str())
         .map_err(failed("mount devpts", path))?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
-use super::hand_back::HandingBack;
+use super::hand_back::{Covered, HandingBack};
 use super::{STOPPED, TOLD, Work, build, outer, report, root, supervise};
 use crate::bytes::ByteString;
 use crate::failure::{StepError, failed};
@@ -101,7 +101,7 @@ fn sandbox(
 }
 
 fn hand_back(spec: &Spec) -> Result<(), StepError> {
-    let mut handing = HandingBack::default();
+    let mut handing = HandingBack::around(Covered::of(spec));
     for tree in &spec.hand_back {
         let foreign = handing.tree(&tree.path)?;
         if let (true, Some(path)) = (tree.check_owner, foreign) {
