@@ -58,6 +58,13 @@ pub struct Root {
     pub path: StorePath,
 }
 
+impl Root {
+    /// Its path without the store's directory.
+    pub fn base_name(&self) -> &str {
+        self.path.as_str().rsplit('/').next().unwrap_or_default()
+    }
+}
+
 /// A requirement that no connected executor meets; met again when it has no tasks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {

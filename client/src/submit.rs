@@ -31,6 +31,15 @@ impl Error {
     }
 }
 
+/// How a plan is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// The cluster cancels it when nobody has watched it for so many seconds; 0 for a plan that goes on.
+    pub cancel_when_left_s: u32,
+    /// The coordinator has answered already.
+    pub was_reached: bool,
+}
+
 /// A plan that belongs to the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admitted {
@@ -44,16 +53,15 @@ pub struct Admitted {
     pub tasks_held: u32,
 }
 
-/// Submits a plan. A coordinator that never answered is an error at once; one that did is waited for.
+/// Submits a plan. A coordinator that never answered is an error at once; one that did, maybe before this, is waited for.
 pub async fn submit(
     coordinator: &Coordinator,
     board: &Board,
     wanted: &[Wanted],
-    cancel_when_left_s: u32,
+    Terms { cancel_when_left_s, mut was_reached }: Terms,
     ui: &Ui,
 ) -> Result<Admitted, Error> {
     let mut backoff = Backoff::for_connections();
-    let mut was_reached = false;
     loop {
         let attempt = async {
             let submission = coordinator.submit(wanted, cancel_when_left_s).await?;

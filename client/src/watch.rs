@@ -13,6 +13,8 @@ pub enum News {
     LinkLost(CallError),
     /// The link is back.
     LinkBack,
+    /// Logs were followed, and the coordinator no longer has all of them: the next event does not follow the last one.
+    LogMissed,
 }
 
 /// A plan being followed.
@@ -24,6 +26,8 @@ pub struct Watch {
     /// The next event that is news.
     next_sequence: u64,
     events: Option<Events>,
+    /// What comes after a gap.
+    after_gap: Option<PlanEvent>,
     backoff: Backoff,
     was_lost: bool,
     /// Set after a failure: wait before the next attempt.
@@ -40,6 +44,7 @@ impl Watch {
             cancel_when_left_s: 0,
             next_sequence: 0,
             events: None,
+            after_gap: None,
             backoff: Backoff::for_connections(),
             was_lost: false,
             must_wait: false,
@@ -57,6 +62,9 @@ impl Watch {
     ///
     /// May be dropped at any moment: no event is lost.
     pub async fn next(&mut self) -> Result<News, CallError> {
+        if let Some(event) = self.after_gap.take() {
+            return Ok(News::Event(event));
+        }
         loop {
             let Some(events) = &mut self.events else {
                 if self.must_wait {
@@ -76,12 +84,18 @@ impl Watch {
             match events.next().await {
                 Ok(Some((sequence, event))) => {
                     self.backoff = Backoff::for_connections();
-                    let is_news =
-                        sequence >= self.next_sequence || matches!(event, PlanEvent::Snapshot { .. });
-                    if is_news {
-                        self.next_sequence = sequence.saturating_add(1);
-                        return Ok(News::Event(event));
+                    let is_snapshot = matches!(event, PlanEvent::Snapshot { .. });
+                    if sequence < self.next_sequence && !is_snapshot {
+                        continue;
                     }
+                    // Numbers leave nothing out but logs that are gone, or all that a snapshot tells instead.
+                    let has_gap = self.next_sequence > 0 && (is_snapshot || sequence > self.next_sequence);
+                    self.next_sequence = sequence.saturating_add(1);
+                    if self.logs && has_gap {
+                        self.after_gap = Some(event);
+                        return Ok(News::LogMissed);
+                    }
+                    return Ok(News::Event(event));
                 }
                 Ok(None) => return self.lost(CallError::ended("follow the plan")),
                 Err(error) => return self.lost(error),

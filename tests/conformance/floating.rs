@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests::{
-    Bind, Board, BoardSpec, Client, Cluster, ClusterSpec, Lab, NixStore, Oracle, OracleSpec, Release, User,
-    run,
+    Bind, Board, BoardSpec, Client, Cluster, ClusterSpec, Lab, NixStore, Oracle, OracleSpec, Programs,
+    Release, User, run,
 };
 
 use crate::failure::{class, of_client, of_nix};
@@ -55,6 +55,89 @@ fn content_addressed_outputs_are_what_real_nix_makes() {
         ensure!(failed.is_empty(), "{} differences:\n{}", failed.len(), failed.join("\n"));
         Ok(())
     });
+}
+
+#[test]
+fn unmodified_nix_gets_from_the_cluster_what_it_would_make() {
+    run("floating-nix", |lab| by_unmodified_nix(lab, Release::Nix2_34));
+}
+
+#[test]
+#[ignore = "tier long: needs the root of an older release"]
+fn older_nix_gets_from_the_cluster_what_it_would_make() {
+    run("floating-nix-2-26", |lab| by_unmodified_nix(lab, Release::Nix2_26));
+}
+
+/// Through `elsewhere nix-stdio`: Nix resolves derivations itself, and asks for what they come to.
+fn by_unmodified_nix(lab: &Lab, release: Release) -> Result<()> {
+    let binds = directory(lab)?;
+    let mut spec = ClusterSpec::default();
+    spec.executors.iter_mut().for_each(|executor| executor.has_shell = true);
+    let cluster = Cluster::start(lab, spec)?;
+    let configuration = format!(
+        "{FEATURE}builders = ssh-ng://localhost?remote-program={}%20nix-stdio x86_64-linux,aarch64-linux - 4 1 ca-derivations -\n\
+         builders-use-substitutes = true\n",
+        Programs::find()?.inside("elsewhere")
+    );
+    let spec = BoardSpec {
+        name: "board".into(),
+        release,
+        binds: binds.clone(),
+        configuration,
+        ..Default::default()
+    };
+    let board = cluster.board(spec)?;
+    let spec = OracleSpec {
+        name: "oracle".into(),
+        release,
+        interpreters: cluster.interpreters()?,
+        binds,
+        has_shell: true,
+        configuration: FEATURE.into(),
+        ..OracleSpec::default()
+    };
+    let oracle = Oracle::start(lab, spec)?;
+    let mut cases = cases(&board.store(), "amd64")?;
+    self::cases(&oracle.store(), "amd64")?;
+    cases.extend(
+        self::cases(&board.store(), "arm64")?.into_iter().map(|(name, path)| (name + "-arm64", path)),
+    );
+    self::cases(&oracle.store(), "arm64")?;
+    let good: Vec<String> =
+        cases.iter().filter(|(name, _)| !name.starts_with(BAD)).map(|(_, path)| path.clone()).collect();
+    let started = Instant::now();
+    board.store().realise(PLAN_LIMIT, &good)?.success()?;
+    println!("{} derivations took Nix and the cluster {:.1} s", good.len(), started.elapsed().as_secs_f64());
+    let mut differences = Vec::new();
+    for (name, derivation) in &cases {
+        let ours = board.store().realise(ONE_LIMIT, std::slice::from_ref(derivation))?;
+        let real = oracle.store().realise(ONE_LIMIT, std::slice::from_ref(derivation))?;
+        if name.starts_with(BAD) {
+            let expected = class(&of_nix(1, &real.stderr).message);
+            // What the cluster says is an error of the program that Nix calls, which exits with 1 then.
+            let said = ours.stderr.split_once(" on 'ssh-ng://localhost").and_then(|(_, rest)| {
+                let (_, said) = rest.split_once("' failed: ")?;
+                Some(format!("error: {}", said.split("\nerror: ").next()?))
+            });
+            let found = class(said.as_deref().unwrap_or("nothing"));
+            ensure!(!ours.status.success() && !real.status.success(), "{name} builds");
+            if expected != found {
+                differences.push(format!("{name}: {expected}, not {found}\n{}", ours.stderr));
+            }
+            continue;
+        }
+        let (ours, real) = (lines(&ours.success()?), lines(&real.success()?));
+        let (mut found, mut expected) = (board.store().path_infos(&ours)?, oracle.store().path_infos(&real)?);
+        if name.starts_with("up") {
+            expected.values_mut().chain(found.values_mut()).for_each(|info| info.deriver.clear());
+        }
+        if found != expected {
+            differences.push(format!("{name}\n--- real Nix\n{expected:#?}\n--- cluster\n{found:#?}"));
+        }
+    }
+    println!("{} compared with real Nix {}", cases.len(), oracle.version());
+    ensure!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+    Ok(())
 }
 
 fn directory(lab: &Lab) -> Result<Vec<Bind>> {

@@ -8,7 +8,8 @@ use tests::{BoardSpec, Client, ClusterSpec, Finished, Lab, run, wait_for_words};
 
 use crate::scene::{PLAN_LIMIT, Scene, board};
 
-const GRAPH: &str = "/graphs/floating.nix";
+/// The graph of floating outputs.
+pub const GRAPH: &str = "/graphs/floating.nix";
 const EVENT_LIMIT: Duration = Duration::from_secs(60);
 /// Derivations of each chain, with the one above it.
 const STEPS: usize = 6;

@@ -43,6 +43,18 @@ in
   # Half a gigabyte.
   big = native "big" "mkdir $out; for part in 1 2 3 4 5; do yes \"part $part of a result that is large\" | head -c 100000000 > $out/$part; done" { };
 
+  # Four at once that sleep for ever.
+  several = all native "several" (map (number: native "sleeper-${toString number}" "sleep 600; echo > $out" { }) [ 1 2 3 4 ]);
+
+  # 200,000 numbered lines (10 MB), then bytes that are no text, a line of a megabyte, and one that never ends.
+  loud = native "loud" ''
+    awk 'BEGIN { for (line = 1; line <= 200000; line++) printf "line %d of a log that goes on and on and on\n", line }'
+    printf 'not text: \377\376\n'
+    head -c 1000000 /dev/zero | tr '\0' x
+    printf '\nthe last line has no end'
+    echo loud > $out
+  '' { };
+
   slow = chain native "slow" 6 "1.5";
   endless = chain native "endless" 2 "600";
   ordinary = all native "ordinary" [ (chain native "step" 2 "0.1") (chain emulated "step-there" 2 "0.1") (chain cross "step-across" 2 "0.1") ];

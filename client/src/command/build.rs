@@ -6,6 +6,7 @@ use crate::board::Daemon;
 use crate::exit::OTHER;
 use crate::instantiate::{Roots, instantiate};
 use crate::remember::Remembered;
+use crate::submit::Terms;
 use crate::wanted::{Item, Target, link_names, request};
 use crate::{links, submit};
 use anyhow::{Context, bail};
@@ -38,8 +39,14 @@ pub(super) async fn build(session: &Session, arguments: BuildArguments) -> anyho
             }
         }
     }
-    let admitted =
-        submit::submit(&session.coordinator, &session.board, &request(&wanted), 0, &session.ui).await?;
+    let admitted = submit::submit(
+        &session.coordinator,
+        &session.board,
+        &request(&wanted),
+        Terms::default(),
+        &session.ui,
+    )
+    .await?;
     let remembered = Remembered { plan: admitted.plan, coordinator, wanted, links };
     session.plans.remember(&remembered)?;
     session.ui.admitted(&admitted);

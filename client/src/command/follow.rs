@@ -116,6 +116,7 @@ impl<'a> Follower<'a> {
         match news {
             News::LinkLost(error) => ui.link_lost(error),
             News::LinkBack => ui.link_back(),
+            News::LogMissed => ui.log_missed(),
             News::Event(event) => {
                 ui.link_back();
                 self.progress.apply(event);
@@ -179,8 +180,7 @@ impl<'a> Follower<'a> {
                 Some(daemon) => daemon,
                 empty => empty.insert(self.session.board.connect().await?),
             };
-            let base_name = root.path.as_str().rsplit('/').next().unwrap_or_default();
-            match daemon.register_realisation(id, base_name).await {
+            match daemon.register_realisation(id, root.base_name()).await {
                 Ok(()) => {}
                 Err(nix_daemon::Error::Refused { message, .. }) => {
                     self.session.ui.note(&format!(

@@ -123,7 +123,8 @@ pub fn main() -> ExitCode {
         Action::NixStdio(_) => (false, true),
     };
     // What Nix shows it gets through the protocol.
-    let ui = Ui::new(UiOptions { logs, quiet: line.quiet || is_stdio, plain: line.plain || is_stdio });
+    let (quiet, plain) = (line.quiet || is_stdio, line.plain || is_stdio);
+    let ui = Ui::new(UiOptions { logs, quiet, plain, for_nix: is_stdio });
     let code = match run(line, &ui) {
         Ok(code) => code,
         Err(error) => {

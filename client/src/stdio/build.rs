@@ -4,7 +4,7 @@ use crate::board::Board;
 use crate::event::{PlanEvent, TaskChange, TaskState};
 use crate::progress::Progress;
 use crate::rpc::{Coordinator, Wanted};
-use crate::submit;
+use crate::submit::{self, Terms};
 use crate::ui::{Lines, Ui, text};
 use crate::watch::{News, Watch};
 use model::{FailureClass, PlanId, StorePath};
@@ -45,8 +45,9 @@ pub(super) async fn build(
     let started = unix_seconds();
     let outputs = derivation.outputs.keys().cloned().collect();
     let wanted = [Wanted { derivation: path.clone(), outputs }];
+    let terms = Terms { cancel_when_left_s: CANCEL_WHEN_LEFT_S, was_reached: true };
     let admitted = tokio::select! {
-        admitted = submit::submit(coordinator, board, &wanted, CANCEL_WHEN_LEFT_S, ui) => match admitted {
+        admitted = submit::submit(coordinator, board, &wanted, terms, ui) => match admitted {
             Ok(admitted) => admitted,
             Err(error) => return Ok(Ended::Refused(node::exit::chain(&error))),
         },
@@ -78,12 +79,13 @@ pub(super) async fn build(
         }
     };
     nix.build_ends().await?;
-    let mut result =
-        BuildResult { status: BuildStatus::Built, message: String::new(), started, stopped: unix_seconds() };
-    if !finished.succeeded {
-        (result.status, result.message) = failure(&progress, &path, &derivation);
-    }
-    Ok(Ended::Built(result))
+    let (status, message) = if finished.succeeded {
+        (BuildStatus::Built, String::new())
+    } else {
+        failure(&progress, &path, &derivation)
+    };
+    let realisations = realisations(&progress, &path);
+    Ok(Ended::Built(BuildResult { status, message, started, stopped: unix_seconds(), realisations }))
 }
 
 /// The derivation that Nix means: the file in the board's store, whose outputs must be those that Nix expects.
@@ -102,13 +104,8 @@ async fn find(board: &Board, request: &BuildRequest) -> Result<(StorePath, Deriv
     for (output, expected) in &request.outputs {
         let own =
             derivation.outputs.get(output).and_then(|output| output.path()).map(|path| store.display(path));
-        if own.is_none() {
-            return Err(format!(
-                "the path of output '{output}' of '{name}' is known only after its build, which Elsewhere does not do for Nix yet: \
-                 leave `ca-derivations` out of the features in `builders`, or use `elsewhere build '{name}'`"
-            ));
-        }
-        if own.as_ref() != Some(expected) {
+        // One whose path is known only after the build has an empty one on both sides.
+        if own.unwrap_or_default() != *expected {
             return Err(format!(
                 "output '{output}' of '{name}' is not at '{expected}' by the derivation's own file"
             ));
@@ -149,12 +146,18 @@ impl Telling<'_> {
                 return nix.note(&format!("elsewhere: the link to the cluster is lost ({chain})")).await;
             }
             News::LinkBack => return nix.note("elsewhere: the link to the cluster is back").await,
+            News::LogMissed => {
+                // In the log itself: who reads it later must know.
+                let rest = self.lines.end(self.path);
+                nix.build_lines(&rest).await?;
+                return nix.build_lines(text::LOG_MISSED.as_bytes()).await;
+            }
         };
         progress.apply(event);
         match event {
             PlanEvent::Log { derivation, text } if derivation == self.path => {
                 let whole = self.lines.push(derivation, text);
-                self.lines(nix, &whole).await
+                nix.build_lines(&whole).await
             }
             PlanEvent::Task(task) if task.derivation == *self.path => self.task(nix, task).await,
             PlanEvent::Waiting(waiting) => nix.note(&format!("elsewhere: {}", text::waiting(waiting))).await,
@@ -173,7 +176,7 @@ impl Telling<'_> {
     async fn task(&mut self, nix: &mut Nix, task: &TaskChange) -> Result<(), ServerError> {
         if task.state != TaskState::Running {
             let rest = self.lines.end(self.path);
-            return self.lines(nix, &rest).await;
+            return nix.build_lines(&rest).await;
         }
         if !task.phase.is_empty() && task.phase != self.phase {
             self.phase.clone_from(&task.phase);
@@ -181,13 +184,12 @@ impl Telling<'_> {
         }
         Ok(())
     }
+}
 
-    async fn lines(&self, nix: &mut Nix, whole: &[u8]) -> Result<(), ServerError> {
-        for line in whole.split_inclusive(|byte| *byte == b'\n') {
-            nix.build_line(line.strip_suffix(b"\n").unwrap_or(line)).await?;
-        }
-        Ok(())
-    }
+/// What became of outputs whose paths the derivation does not say.
+fn realisations(progress: &Progress, path: &StorePath) -> Vec<(String, String)> {
+    let own = progress.roots.iter().filter(|root| root.derivation == *path);
+    own.filter_map(|root| Some((root.realisation.clone()?, root.base_name().to_owned()))).collect()
 }
 
 /// Status and message of a plan that did not succeed.

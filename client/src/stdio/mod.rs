@@ -4,25 +4,49 @@ mod build;
 
 use crate::board::Board;
 use crate::import::{Fetch, path_info};
-use crate::rpc::Coordinator;
+use crate::rpc::{CallError, Coordinator};
 use crate::ui::Ui;
 use anyhow::{Context, bail};
 use build::Ended;
 use model::StorePath;
 use nix_daemon::{Reply, Request, Server};
+use node::backoff::Backoff;
 use proto::convert::{SignedPathInfo, store_path};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::time::Instant;
 
 type Nix = Server<Receiver, Sender>;
+
+/// How long a cluster that cannot be reached is waited for before Nix is told: longer than its coordinator takes to start again.
+const REACH_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Makes a call again while the link is lost, not longer than its patience, or for ever without one.
+async fn patiently<T, F: Future<Output = Result<T, CallError>>>(
+    patience: Option<Duration>,
+    call: impl Fn() -> F,
+) -> Result<T, CallError> {
+    let (started, mut backoff) = (Instant::now(), Backoff::for_connections());
+    loop {
+        match call().await {
+            Err(error)
+                if error.is_link_lost() && patience.is_none_or(|patience| started.elapsed() < patience) =>
+            {
+                tokio::time::sleep(backoff.next_wait()).await;
+            }
+            result => return result,
+        }
+    }
+}
 
 /// Serves one Nix until it leaves.
 pub async fn serve(coordinator: &Coordinator, board: &Board, ui: &Ui) -> anyhow::Result<()> {
     // Before the greeting: a builder that cannot be reached makes Nix try the next one, or build itself.
-    coordinator.reach().await?;
+    patiently(Some(REACH_PATIENCE), || coordinator.reach()).await?;
     let name = concat!("elsewhere ", env!("CARGO_PKG_VERSION"));
     let (input, output) =
         pipes().context("use standard input and output as pipes (Nix starts this, not people)")?;
@@ -92,7 +116,7 @@ impl Store<'_> {
     async fn info(&mut self, path: &str) -> anyhow::Result<Option<&SignedPathInfo>> {
         let Ok(path) = store_path("path", path) else { return Ok(None) };
         if !self.infos.contains_key(&path)
-            && let Some(info) = self.coordinator.path_info(&path).await?
+            && let Some(info) = patiently(None, || self.coordinator.path_info(&path)).await?
         {
             self.infos.insert(path.clone(), info);
         }

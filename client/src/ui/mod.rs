@@ -26,6 +26,8 @@ pub struct UiOptions {
     pub quiet: bool,
     /// Never a display that moves.
     pub plain: bool,
+    /// Standard error goes to a Nix, which shows its user lines of this kind only.
+    pub for_nix: bool,
 }
 
 /// Talks to the user. Clones share the display.
@@ -74,7 +76,11 @@ impl Ui {
             return;
         }
         // A closed standard error is no reason to stop.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = if self.options.for_nix {
+            writeln!(io::stderr(), "{}", text::for_nix(text))
+        } else {
+            writeln!(io::stderr(), "{text}")
+        };
     }
 
     /// Something worth knowing.
@@ -119,6 +125,11 @@ impl Ui {
         if let Some(bars) = &mut self.state().bars {
             bars.show(event, progress);
         }
+    }
+
+    /// Logs came faster than the link could carry them.
+    pub fn log_missed(&self) {
+        self.note(text::LOG_MISSED);
     }
 
     fn log(&self, derivation: &StorePath, text: &[u8]) {

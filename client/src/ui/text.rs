@@ -5,6 +5,9 @@ use model::{FailureClass, StorePath};
 
 /// Lines of a failed build's log that are shown, as Nix does.
 const LOG_LINES_SHOWN: usize = 25;
+/// In place of log lines that the coordinator no longer had.
+pub const LOG_MISSED: &str =
+    "elsewhere: a part of the log is missing here: it came faster than the link to the cluster carried it";
 
 /// An error as Nix prints it: what follows the first line is indented to stand below it.
 pub fn error(message: &str) -> String {
@@ -19,6 +22,12 @@ pub fn error(message: &str) -> String {
         text.push_str(line);
     }
     text
+}
+
+/// A message as a program that Nix starts says it, so that it reaches Nix's user and not the log of nix-daemon.
+pub fn for_nix(message: &str) -> String {
+    let message = serde_json::json!({ "action": "msg", "level": 0, "msg": format!("elsewhere: {message}") });
+    format!("@nix {message}")
 }
 
 /// Columns from one tab stop to the next.

@@ -5,7 +5,7 @@ use crate::incoming::{Incoming, ReadError};
 use crate::message::{Message, message};
 use crate::nar_export::NarExport;
 use crate::nar_import::NarImport;
-use crate::path_info::PathInfo;
+use crate::path_info::{PathInfo, realisation};
 use crate::wire::{Cursor, Fault, Put, malformed};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
@@ -187,10 +187,7 @@ impl<S: AsyncRead + AsyncWrite> Connection<S> {
     pub async fn register_realisation(&mut self, id: &str, base_name: &str) -> Result<(), Error> {
         let mut request = BytesMut::new();
         request.put_number(42);
-        // Names of outputs and paths need no escapes.
-        request.put_word(&format!(
-            "{{\"dependentRealisations\":{{}},\"id\":\"{id}\",\"outPath\":\"{base_name}\",\"signatures\":[]}}"
-        ));
+        request.put_word(&realisation(id, base_name));
         self.call(&format!("register {base_name} as output {id}"), request, |_| Ok(())).await
     }
 

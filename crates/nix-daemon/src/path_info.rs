@@ -59,6 +59,13 @@ impl PathInfo {
     }
 }
 
+/// That an output has a path, in the JSON of Nix up to 2.34. Names of outputs and paths need no escapes.
+pub(crate) fn realisation(id: &str, base_name: &str) -> String {
+    format!(
+        "{{\"dependentRealisations\":{{}},\"id\":\"{id}\",\"outPath\":\"{base_name}\",\"signatures\":[]}}"
+    )
+}
+
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

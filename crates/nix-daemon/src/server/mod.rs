@@ -6,7 +6,7 @@ pub use request::{BuildRequest, Request};
 use crate::handshake::{CLIENT_MAGIC, SERVER_MAGIC, VERSION_MAX, VERSION_MIN};
 use crate::incoming::{Incoming, ReadError};
 use crate::message::{ERROR, LAST, NEXT, RESULT, START, STOP};
-use crate::path_info::PathInfo;
+use crate::path_info::{PathInfo, realisation};
 use crate::wire::{Put, malformed};
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -67,6 +67,8 @@ pub struct BuildResult {
     pub started: u64,
     /// Seconds of Unix time.
     pub stopped: u64,
+    /// Outputs whose paths their derivation does not say: Nix's name of each (`sha256:HASH!OUTPUT`), and the base name of its path.
+    pub realisations: Vec<(String, String)>,
 }
 
 /// One conversation with Nix.
@@ -207,8 +209,11 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Server<R, W> {
             bytes.put_number(0);
             bytes.put_number(0);
         }
-        // No realisations of outputs.
-        bytes.put_number(0);
+        bytes.put_number(result.realisations.len() as u64);
+        for (id, base_name) in &result.realisations {
+            bytes.put_word(id);
+            bytes.put_word(&realisation(id, base_name));
+        }
     }
 
     /// The next bytes of the NAR that [`Reply::NarBegins`] announced.
@@ -284,23 +289,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Server<R, W> {
     /// # Errors
     /// The stream breaks.
     pub async fn build_phase(&mut self, phase: &str) -> Result<(), ServerError> {
-        self.build_result(SET_PHASE, phase.as_bytes()).await
+        let mut bytes = BytesMut::new();
+        put_result(&mut bytes, SET_PHASE, phase.as_bytes());
+        Ok(send(&mut self.writer, &bytes).await?)
     }
 
-    /// A line of the build's log, without its end.
+    /// Lines of the build's log, with or without the end of the last one.
     ///
     /// # Errors
     /// The stream breaks.
-    pub async fn build_line(&mut self, line: &[u8]) -> Result<(), ServerError> {
-        self.build_result(BUILD_LOG_LINE, line).await
-    }
-
-    async fn build_result(&mut self, kind: u64, text: &[u8]) -> Result<(), ServerError> {
+    pub async fn build_lines(&mut self, text: &[u8]) -> Result<(), ServerError> {
         let mut bytes = BytesMut::new();
-        for number in [RESULT, BUILD_ACTIVITY, kind, 1, STRING_FIELD] {
-            bytes.put_number(number);
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            put_result(&mut bytes, BUILD_LOG_LINE, line.strip_suffix(b"\n").unwrap_or(line));
         }
-        Put::put_bytes(&mut bytes, text);
         Ok(send(&mut self.writer, &bytes).await?)
     }
 
@@ -335,6 +337,13 @@ pub enum Reply {
     NarBegins,
     /// Of BuildDerivation.
     BuildResult(BuildResult),
+}
+
+fn put_result(bytes: &mut BytesMut, kind: u64, text: &[u8]) {
+    for number in [RESULT, BUILD_ACTIVITY, kind, 1, STRING_FIELD] {
+        bytes.put_number(number);
+    }
+    Put::put_bytes(bytes, text);
 }
 
 async fn send<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> Result<(), ReadError> {

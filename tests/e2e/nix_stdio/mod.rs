@@ -1,10 +1,13 @@
 //! Unmodified Nix builds in the cluster: `nix-build` on a board that has one more line in its configuration.
 
+mod floating;
+mod rough;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tests::{Cluster, ClusterSpec, Lab, Oracle, OracleSpec, Programs, Release, run, wait_until};
+use tests::{BoardSpec, Cluster, ClusterSpec, Lab, Oracle, OracleSpec, Programs, Release, run, wait_until};
 
 use crate::scene::{DEMO, GRAPHS, PLAN_LIMIT, Scene, binds, board, sleeping};
 
@@ -17,15 +20,18 @@ const OLDER: &[(&str, Release)] = &[("2-26", Release::Nix2_26), ("2-8", Release:
 /// A board whose Nix may build nothing itself, and knows the cluster as a builder.
 fn scene(lab: &Lab, release: Release) -> Result<Scene> {
     let cluster = Cluster::start(lab, ClusterSpec::default())?;
-    let mut spec = board(lab, "board")?;
-    spec.release = release;
-    spec.configuration = format!(
-        "builders = ssh-ng://localhost?remote-program={}%20nix-stdio x86_64-linux,aarch64-linux - 4 1 - -\n\
+    let board = cluster.board(driving(lab, "board", release, "-")?)?;
+    Ok(Scene { board, cluster })
+}
+
+/// A board of that kind, for derivations that require at most these features.
+fn driving(lab: &Lab, name: &str, release: Release, features: &str) -> Result<BoardSpec> {
+    let configuration = format!(
+        "builders = ssh-ng://localhost?remote-program={}%20nix-stdio x86_64-linux,aarch64-linux - 4 1 {features} -\n\
          builders-use-substitutes = true\n",
         Programs::find()?.inside("elsewhere")
     );
-    let board = cluster.board(spec)?;
-    Ok(Scene { board, cluster })
+    Ok(BoardSpec { release, configuration, ..board(lab, name)? })
 }
 
 #[test]
@@ -48,14 +54,16 @@ fn older_nix_builds_fails_and_cancels_in_the_cluster_too() {
 }
 
 #[test]
-#[ignore = "tier long: the demo's compilers run twice, once for the cluster and once for real Nix"]
+#[ignore = "tier long: the demo's compilers run twice for each release, once for the cluster and once for real Nix"]
 fn nix_builds_the_demos_graph_in_the_cluster() {
-    run("nix-stdio-demo", |lab| {
-        let scene = scene(lab, Release::Nix2_34)?;
-        let store = scene.board.store();
-        store.nix(WHOLE_LIMIT, &["nix-build", DEMO, "--no-out-link"])?.success()?;
-        same_as_real_nix(lab, &scene, Release::Nix2_34, DEMO, "default")
-    });
+    for (name, release) in [("2-34", Release::Nix2_34)].iter().chain(OLDER) {
+        run(&format!("nix-stdio-demo-{name}"), |lab| {
+            let scene = scene(lab, *release)?;
+            let store = scene.board.store();
+            store.nix(WHOLE_LIMIT, &["nix-build", DEMO, "--no-out-link"])?.success()?;
+            same_as_real_nix(lab, &scene, *release, DEMO, "default")
+        });
+    }
 }
 
 fn builds_and_fails(lab: &Lab, release: Release) -> Result<()> {
