@@ -246,6 +246,7 @@ impl State {
         let lost = failure(FailureClass::InputMissing, message);
         let mut reached = BTreeSet::from([content]);
         let mut work = vec![content];
+        let mut outdated = Vec::new();
         while let Some(content) = work.pop() {
             for root in self.settle_roots(content, RootState::Failed) {
                 if matches!(self.tasks[root].phase, Phase::Done | Phase::Idle) {
@@ -261,11 +262,17 @@ impl State {
             }
             for referrer in &self.contents[content].referrers {
                 let item = &self.contents[*referrer];
-                if item.is_available() && !item.is_whole && reached.insert(*referrer) {
+                if !item.is_available() || item.is_whole || !reached.insert(*referrer) {
+                    continue;
+                }
+                if item.id.path.is_promise() && self.choose_maker(*referrer).is_some() {
+                    outdated.push(*referrer);
+                } else {
                     work.push(*referrer);
                 }
             }
         }
+        self.renew(outdated);
     }
 
     /// These inputs are not needed any more by one of their users: tasks that nobody else needs rest.

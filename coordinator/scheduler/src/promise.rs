@@ -100,6 +100,20 @@ impl State {
         self.refresh_content(content);
     }
 
+    /// Outputs turned out to be what nobody can make whole any more: they are to be made anew, of what their inputs are by now.
+    pub(crate) fn renew(&mut self, mut outdated: Vec<ContentIx>) {
+        self.forget_walks();
+        while let Some(promise) = outdated.pop() {
+            let referrers = self.contents[promise].referrers.iter().copied();
+            outdated.extend(referrers.filter(|referrer| self.contents[*referrer].id.path.is_promise()));
+            self.loosen(promise);
+            for maker in self.contents[promise].makers.clone() {
+                self.claim_bound(maker);
+            }
+            self.demand_if_needed(promise);
+        }
+    }
+
     /// A task makes what its outputs are bound to, and nothing that they were bound to before.
     pub(crate) fn claim_bound(&mut self, task: TaskIx) {
         for position in 0..self.tasks[task].outputs.len() {

@@ -6,8 +6,8 @@ use model::{BootId, Epoch, FailureClass, InputDerivation, LeaseId, Outcome, Outp
 use proptest::collection::vec;
 use proptest::prelude::*;
 use scheduler::{
-    Event, Held, Holder, KnownContent, LeaseKey, NewPlan, Root, RunningLease, Settings, State, Timestamp,
-    apply,
+    Binding, Event, Held, Holder, KnownContent, LeaseKey, NewPlan, Resolution, Root, RunningLease, Settings,
+    State, Timestamp, apply,
 };
 
 fn small() -> impl Strategy<Value = usize> {
@@ -15,10 +15,13 @@ fn small() -> impl Strategy<Value = usize> {
 }
 
 fn content_name() -> impl Strategy<Value = String> {
-    (small(), 0..3_usize).prop_map(|(number, kind)| match kind {
+    (small(), 0..5_usize).prop_map(|(number, kind)| match kind {
         0 => format!("t{number}"),
         1 => format!("t{number}-dev"),
-        _ => format!("t{number}.drv"),
+        2 => format!("t{number}.drv"),
+        // What stands for an output whose path nobody knows.
+        3 => format!("t{number}.drv!dev"),
+        _ => format!("t{number}.drv!out"),
     })
 }
 
@@ -37,17 +40,21 @@ fn requirement() -> impl Strategy<Value = model::Requirement> {
 }
 
 fn spec() -> impl Strategy<Value = TaskSpec> {
-    let output = (any::<bool>(), small()).prop_map(|(is_dev, number)| match is_dev {
-        true => Output { name: "dev".into(), path: path(&format!("t{number}-dev")) },
-        false => Output { name: "out".into(), path: path(&format!("t{number}")) },
+    let output = (any::<bool>(), any::<bool>(), small()).prop_map(|(is_dev, is_promise, number)| {
+        let (name, path_name) = if is_dev { ("dev", "-dev") } else { ("out", "") };
+        let path = match is_promise {
+            true => path(&format!("t{number}.drv!{name}")),
+            false => path(&format!("t{number}{path_name}")),
+        };
+        Output { name: name.into(), path }
     });
     let input = (small(), vec(prop_oneof![Just("out".to_owned()), Just("dev".to_owned())], 0..3))
         .prop_map(|(number, outputs)| InputDerivation { task: task_id(&format!("t{number}")), outputs });
     let sources = vec(content_name().prop_map(|name| content(&name)), 0..2);
-    (small(), requirement(), vec(output, 0..3), vec(input, 0..3), sources).prop_map(
-        |(number, requirement, outputs, input_derivations, input_sources)| {
+    (small(), requirement(), vec(output, 0..3), vec(input, 0..3), sources, any::<bool>()).prop_map(
+        |(number, requirement, outputs, input_derivations, input_sources, needs_resolution)| {
             let task = requiring(&format!("t{number}"), &[], requirement);
-            TaskSpec { outputs, input_derivations, input_sources, ..task }
+            TaskSpec { outputs, input_derivations, input_sources, needs_resolution, ..task }
         },
     )
 }
@@ -63,18 +70,36 @@ fn known_content() -> impl Strategy<Value = KnownContent> {
     )
 }
 
+fn binding() -> impl Strategy<Value = Binding> {
+    (content_name(), content_name())
+        .prop_map(|(promise, to)| Binding { promise: content(&promise), to: content(&to) })
+}
+
+/// What the shell could say of a derivation, right or not.
+fn resolution() -> impl Strategy<Value = Result<Resolution, model::Failure>> {
+    let name =
+        prop_oneof![3 => Just("out".to_owned()), 2 => Just("dev".to_owned()), 1 => Just("other".to_owned())];
+    let output = (name, content_name()).prop_map(|(name, is)| (name, content(&is)));
+    let resolved = (vec(output, 0..3), vec(known_content(), 0..3), vec(binding(), 0..3))
+        .prop_map(|(outputs, contents, bindings)| Ok(Resolution { outputs, contents, bindings }));
+    let refused = failed(FailureClass::InputRejected, &[]);
+    let Outcome::Failed(refused) = refused else { unreachable!("a failure is one") };
+    prop_oneof![5 => resolved, 1 => Just(Err(refused))]
+}
+
 fn plan() -> impl Strategy<Value = NewPlan> {
     let outputs = vec(prop_oneof![Just("out".to_owned()), Just("dev".to_owned())], 0..3);
     let root = (small(), outputs)
         .prop_map(|(number, outputs)| Root { task: task_id(&format!("t{number}")), outputs });
     let failure = (small(), Just(failed(FailureClass::BuildFailed, &[])));
-    (0..4_u8, vec(spec(), 0..8), vec(root, 0..3), vec(known_content(), 0..5), vec(failure, 0..2)).prop_map(
-        |(number, tasks, roots, contents, failed)| NewPlan {
+    let known = (vec(known_content(), 0..5), vec(binding(), 0..3), vec(failure, 0..2));
+    (0..4_u8, vec(spec(), 0..8), vec(root, 0..3), known).prop_map(
+        |(number, tasks, roots, (contents, bindings, failed))| NewPlan {
             id: plan_id(number),
             tasks,
             roots,
             contents,
-            bindings: vec![],
+            bindings,
             failed: failed
                 .into_iter()
                 .filter_map(|(number, outcome)| match outcome {
@@ -86,20 +111,25 @@ fn plan() -> impl Strategy<Value = NewPlan> {
     )
 }
 
+/// Whether it is `dev`, its path, what it refers to, whether its bytes are others, who made it.
+type Claimed = (bool, String, Vec<String>, bool, Option<usize>);
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     use FailureClass::*;
     let class = prop::sample::select(vec![BuildFailed, Infrastructure, InputMissing, OutOfDisk, Cancelled]);
-    let output = (any::<bool>(), content_name(), vec(content_name(), 0..2), any::<bool>());
+    let deriver = prop::option::of(small());
+    let output = (any::<bool>(), content_name(), vec(content_name(), 0..2), any::<bool>(), deriver);
     prop_oneof![
         (class, vec(content_name(), 0..3)).prop_map(|(class, missing)| failed(class, &refs(&missing))),
         vec(output, 0..3).prop_map(|outputs| {
-            let built_one = |(is_dev, name, references, is_other): &(bool, String, Vec<String>, bool)| {
-                let output = if *is_dev { "dev" } else { "out" };
-                let mut facts = facts(name, &refs(references));
-                facts.nar_sha256[31] = u8::from(*is_other);
-                model::BuiltOutput { name: output.into(), path: path(name), facts }
+            let built_one = |(is_dev, name, references, is_other, deriver): Claimed| {
+                let output = if is_dev { "dev" } else { "out" };
+                let mut facts = facts(&name, &refs(&references));
+                facts.nar_sha256[31] = u8::from(is_other);
+                facts.deriver = deriver.map(|number| path(&format!("t{number}.drv")));
+                model::BuiltOutput { name: output.into(), path: path(&name), facts }
             };
-            Outcome::Built(outputs.iter().map(built_one).collect())
+            Outcome::Built(outputs.into_iter().map(built_one).collect())
         }),
     ]
 }
@@ -118,6 +148,8 @@ enum Move {
     Event(Event),
     Build(usize, bool),
     StorePulled(bool),
+    /// The answer to a question that was asked, right or not.
+    Resolve(Result<Resolution, model::Failure>),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -136,7 +168,13 @@ fn event() -> impl Strategy<Value = Event> {
     });
     let pull_failed = (content_name(), vec(executor(), 0..3))
         .prop_map(|(name, from)| Event::PullFailed { content: content(&name), from });
+    let resolved = (small(), 0..4_u64, resolution()).prop_map(|(task, number, resolution)| Event::Resolved {
+        task: task_id(&format!("t{task}")),
+        number,
+        resolution,
+    });
     prop_oneof![
+        2 => resolved,
         4 => plan().prop_map(Event::PlanAdmitted),
         1 => (0..4_u8).prop_map(|number| Event::PlanCancelled(PlanId([number; 16]))),
         4 => connected,
@@ -156,6 +194,7 @@ fn moves() -> impl Strategy<Value = Move> {
         5 => event().prop_map(Move::Event),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_good)| Move::Build(which, is_good)),
         1 => any::<bool>().prop_map(Move::StorePulled),
+        3 => resolution().prop_map(Move::Resolve),
     ]
 }
 
@@ -169,7 +208,7 @@ fn play(settings: Settings, moves: Vec<(Move, u64)>) -> Result<(), TestCaseError
     let mut state = State::new(settings);
     let mut now_ms = 0_u64;
     let mut granted: Vec<(scheduler::Grant, Vec<Output>)> = vec![];
-    let mut pulled = vec![];
+    let (mut pulled, mut asked) = (vec![], vec![]);
     let mut outputs = std::collections::BTreeMap::new();
     for (next, passed) in moves {
         now_ms = if passed == u64::MAX { now_ms / 2 } else { now_ms.saturating_add(passed) };
@@ -177,11 +216,12 @@ fn play(settings: Settings, moves: Vec<(Move, u64)>) -> Result<(), TestCaseError
             Move::Event(event) => event,
             Move::Build(which, is_good) if !granted.is_empty() => {
                 let (grant, made) = granted[which % granted.len()].clone();
-                let facts = |path: &model::StorePath| facts(&short(path), &[]);
-                let built = made.iter().map(|output| model::BuiltOutput {
-                    name: output.name.clone(),
-                    path: output.path.clone(),
-                    facts: facts(&output.path),
+                let built = made.iter().map(|output| {
+                    let deriver = output.path.as_promise().map(|(derivation, _)| derivation.to_owned());
+                    let name = short(&output.path).replace(".drv!", "-built-");
+                    let deriver = deriver.as_deref().map(model::StorePath::from_validated);
+                    let facts = model::PathFacts { deriver, ..facts(&name, &[]) };
+                    model::BuiltOutput { name: output.name.clone(), path: path(&name), facts }
                 });
                 let bad = failed(FailureClass::Infrastructure, &[]);
                 let outcome = if is_good { Outcome::Built(built.collect()) } else { bad };
@@ -191,6 +231,10 @@ fn play(settings: Settings, moves: Vec<(Move, u64)>) -> Result<(), TestCaseError
             Move::StorePulled(is_good) if !pulled.is_empty() => {
                 let (content, from) = pulled.remove(0);
                 if is_good { Event::Stored(content) } else { Event::PullFailed { content, from } }
+            }
+            Move::Resolve(resolution) if !asked.is_empty() => {
+                let (task, number) = asked.remove(0);
+                Event::Resolved { task, number, resolution }
             }
             _ => Event::Tick,
         };
@@ -207,6 +251,7 @@ fn play(settings: Settings, moves: Vec<(Move, u64)>) -> Result<(), TestCaseError
                     granted.push((grant, made));
                 }
                 scheduler::Effect::Pull { content, from, .. } => pulled.push((content, from)),
+                scheduler::Effect::Resolve { task, number, .. } => asked.push((task, number)),
                 _ => {}
             }
         }

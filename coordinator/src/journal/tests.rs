@@ -150,3 +150,116 @@ async fn many_append_at_once() {
     thread.join();
     assert_eq!(open(directory.path()).unwrap().2.holders.len(), 200);
 }
+
+/// A journal as version 1 wrote it: its tables, and a row of each kind in its own words.
+const VERSION_1: &str = "
+    PRAGMA user_version = 1;
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE derivations (path TEXT PRIMARY KEY, text BLOB NOT NULL, modulo BLOB NOT NULL) STRICT;
+    CREATE TABLE contents (
+        domain TEXT NOT NULL, path TEXT NOT NULL, nar_sha256 BLOB NOT NULL, nar_size INTEGER NOT NULL,
+        store_references TEXT NOT NULL, content_references TEXT NOT NULL, deriver TEXT, content_address TEXT,
+        PRIMARY KEY (domain, path)) STRICT;
+    CREATE TABLE holders (
+        domain TEXT NOT NULL, path TEXT NOT NULL, holder TEXT NOT NULL,
+        PRIMARY KEY (domain, path, holder)) STRICT, WITHOUT ROWID;
+    CREATE TABLE plans (
+        id BLOB PRIMARY KEY, position INTEGER NOT NULL, board TEXT NOT NULL, roots TEXT NOT NULL,
+        tasks TEXT NOT NULL, trace TEXT NOT NULL, admitted_unix_ms INTEGER NOT NULL,
+        ended_unix_ms INTEGER, summary TEXT) STRICT;
+    CREATE TABLE failures (
+        domain TEXT NOT NULL, path TEXT NOT NULL, position INTEGER NOT NULL, class TEXT NOT NULL,
+        message TEXT NOT NULL, exit_status INTEGER, missing_inputs TEXT NOT NULL, log_tail BLOB NOT NULL,
+        PRIMARY KEY (domain, path)) STRICT;
+    INSERT INTO counters VALUES ('run', 7), ('position', 3);
+    INSERT INTO derivations VALUES ('/nix/store/00000000000000000000000000000000-a.drv', CAST('Derive' AS BLOB),
+        x'0303030303030303030303030303030303030303030303030303030303030303');
+    INSERT INTO contents VALUES ('board:pi', '/nix/store/00000000000000000000000000000000-a',
+        x'0707070707070707070707070707070707070707070707070707070707070707', 9,
+        '/nix/store/00000000000000000000000000000000-a' || char(10) || '/nix/store/00000000000000000000000000000000-b',
+        'board:pi /nix/store/00000000000000000000000000000000-b',
+        '/nix/store/00000000000000000000000000000000-a.drv', NULL);
+    INSERT INTO holders VALUES
+        ('board:pi', '/nix/store/00000000000000000000000000000000-a', 'content-store'),
+        ('board:pi', '/nix/store/00000000000000000000000000000000-a', 'executor x');
+    INSERT INTO plans VALUES
+        (x'01010101010101010101010101010101', 1, 'pi',
+         'board:pi /nix/store/00000000000000000000000000000000-a.drv out dev',
+         'board:pi /nix/store/00000000000000000000000000000000-a.drv' || char(10) ||
+             'board:pi /nix/store/00000000000000000000000000000000-b.drv',
+         'traceparent 00-1-2-01', 5, NULL, NULL),
+        (x'02020202020202020202020202020202', 2, 'pi',
+         'board:pi /nix/store/00000000000000000000000000000000-a.drv out dev',
+         'board:pi /nix/store/00000000000000000000000000000000-a.drv' || char(10) ||
+             'board:pi /nix/store/00000000000000000000000000000000-b.drv',
+         'traceparent 00-1-2-01', 5, 1234, 'succeeded 4 0 0 0 77');
+    INSERT INTO failures VALUES ('board:pi', '/nix/store/00000000000000000000000000000000-b.drv', 3, 'build-failed',
+        'builder failed' || char(10) || 'with exit code 1', 1, '/nix/store/00000000000000000000000000000000-c',
+        CAST('last words' AS BLOB));
+";
+
+fn write_raw(directory: &Path, rows: &str) {
+    rusqlite::Connection::open(directory.join(FILE_NAME)).unwrap().execute_batch(rows).unwrap();
+}
+
+#[tokio::test]
+async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_version_2() {
+    let directory = tempfile::tempdir().unwrap();
+    write_raw(directory.path(), VERSION_1);
+    let (journal, thread, recorded) = open(directory.path()).unwrap();
+    assert_eq!(recorded.run, 8);
+    assert_eq!(recorded.derivations, [(path("a.drv"), b"Derive"[..].into(), ModuloHash([3; 32]))]);
+    assert_eq!(recorded.contents, [(id("a"), facts(9), vec![id("b")])]);
+    let holders = [Holder::ContentStore, Holder::Executor(ExecutorName("x".into()))];
+    assert_eq!(recorded.holders, holders.map(|holder| (id("a"), holder)));
+    let summary = PlanSummary { succeeded: true, tasks_built: 4, duration_ms: 77, ..PlanSummary::default() };
+    let plans = [(1, None), (2, Some((summary, 1234)))];
+    let plans = plans.map(|(number, ended)| {
+        let position = u64::from(number);
+        RecordedPlan { plan: plan(number), position, ended }
+    });
+    assert_eq!(recorded.plans, plans);
+    let [failure] = &recorded.failures[..] else { panic!("{:?}", recorded.failures) };
+    assert_eq!(
+        (&failure.task, &failure.log_tail[..], failure.position),
+        (&id("b.drv"), &b"last words"[..], 3)
+    );
+    let Fact::TaskSettled { settled: Settled::Failed(expected), .. } = failed("b.drv") else { panic!() };
+    assert_eq!(failure.failure, expected);
+    assert_eq!(recorded.bindings, []);
+    // What version 1 could not say is said from now on, in the same order of plans.
+    let promise = ContentId { path: StorePath::promised(&path("a.drv"), "out"), ..id("a") };
+    let binding = Binding { promise, to: id("a") };
+    let entries = vec![Entry::Fact(Fact::Bound(binding.clone())), Entry::PlanAdmitted(plan(3))];
+    journal.append(entries).await.unwrap();
+    drop(journal);
+    thread.join();
+    let (_journal, _thread, recorded) = open(directory.path()).unwrap();
+    assert_eq!((recorded.run, recorded.bindings), (9, vec![binding]));
+    assert_eq!(recorded.plans.iter().map(|plan| plan.position).collect::<Vec<_>>(), [1, 2, 4]);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_not_understood_is_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    write_raw(directory.path(), VERSION_1);
+    // Of a later program.
+    write_raw(directory.path(), "PRAGMA user_version = 3");
+    let error = open(directory.path()).unwrap_err();
+    assert!(matches!(error, JournalError::Version { found: 3, known: 2, .. }), "{error}");
+    // An earlier one that holds what it never wrote.
+    write_raw(
+        directory.path(),
+        "PRAGMA user_version = 1; UPDATE holders SET holder = 'somebody' WHERE holder = 'executor x'",
+    );
+    let error = open(directory.path()).unwrap_err();
+    assert!(matches!(error, JournalError::Damaged { table: "holders", .. }), "{error}");
+    // One whose tables are not there, as after a torn copy.
+    write_raw(directory.path(), "PRAGMA user_version = 1; DROP TABLE plans");
+    assert!(open(directory.path()).is_err());
+    // Half of a migration that never committed is none.
+    let other = tempfile::tempdir().unwrap();
+    write_raw(other.path(), VERSION_1);
+    write_raw(other.path(), "CREATE TABLE bindings (domain TEXT) STRICT");
+    assert!(matches!(open(other.path()).unwrap_err(), JournalError::Open { .. }));
+}

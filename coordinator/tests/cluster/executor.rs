@@ -1,8 +1,10 @@
 //! An executor: a session that the test speaks in, and a data server that serves what it is said to have built.
-use crate::graph::{Drv, file};
+use crate::graph::{Drv, file, hashed};
 use crate::running::{Coordinator, soon};
 use model::limits;
-use nix_formats::hash::sha256;
+use nix_formats::content_address::ContentAddress;
+use nix_formats::derivation::Output;
+use nix_formats::hash::{HashAlgorithm, sha256};
 use node::tls::{Role, ServerTls, incoming};
 use proto::v1;
 use proto::v1::blobs_server::{Blobs, BlobsServer};
@@ -55,6 +57,7 @@ impl Executor {
             capability: Some(v1::Capability {
                 offers: vec![system(v1::platform::Kind::Native, "x86_64-linux")],
                 slots: 4,
+                features: vec!["ca-derivations".into(), "fixed-output-network".into()],
                 ..Default::default()
             }),
             running: Vec::new(),
@@ -92,11 +95,18 @@ impl Executor {
     /// Makes the output of a derivation, a file with this text, and serves it.
     pub fn make(&self, drv: &Drv, domain: &str, text: &[u8]) -> v1::BuiltOutput {
         let nar = file(text, false);
+        let content_address = match drv.derivation.outputs["out"] {
+            Output::Floating { .. } => {
+                ContentAddress::Recursive(hashed(HashAlgorithm::Sha256, &nar)).to_string()
+            }
+            _ => String::new(),
+        };
         let info = v1::PathInfo {
             id: Some(v1::ContentId { trust_domain: domain.into(), path: drv.out.clone() }),
             nar_sha256: sha256(&nar).to_vec().into(),
             nar_size: nar.len() as u64,
             deriver: drv.path.clone(),
+            content_address,
             ..Default::default()
         };
         self.held.lock().unwrap().insert(drv.out.clone(), (info.clone(), nar));

@@ -3,6 +3,7 @@
 
 mod access;
 mod board;
+mod claims;
 mod executor;
 #[path = "../content/graph.rs"]
 #[allow(dead_code, reason = "shared with the tests of content, which need more of it")]

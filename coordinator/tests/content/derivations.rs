@@ -1,6 +1,6 @@
 //! Derivations that are not what they say: each ends its submission, and nothing of the submission is kept.
 use crate::cluster::Cluster;
-use crate::graph::{Drv, base, drv, file_of, fixed};
+use crate::graph::{Drv, base, drv, file_of, fixed, floating};
 use crate::scripted::Board;
 use nix_formats::derivation::{Derivation, Output};
 use std::collections::BTreeSet;
@@ -91,6 +91,33 @@ async fn a_derivation_that_fails_ends_the_submission_and_nothing_is_kept() {
     let good = drv("bad", &[&lib], &[]);
     let mut board = Board::new(&cluster, "a").await.with(&[&lib, &good], &[]);
     assert_eq!(board.submit(&good.path).await.unwrap().tasks_total, 2);
+}
+
+/// Its outputs' paths are known when those of its inputs are, and not before.
+#[tokio::test]
+async fn what_depends_on_a_floating_output_leaves_its_own_paths_open() {
+    let cluster = Cluster::start().await;
+    let below = floating("below", b"below");
+    let with_path = drv("over", &[&below], &[]);
+    let mut board = Board::new(&cluster, "a").await.with(&[&below, &with_path], &[]);
+    let status = board.submit(&with_path.path).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    for part in [&*with_path.path, "its outputs have paths", "ca-derivations"] {
+        assert!(status.message().contains(part), "{status:?} does not say {part}");
+    }
+    assert!(!cluster.is_registered(&with_path.path) && !cluster.is_registered(&below.path));
+    let (path, text) = changed("over", &with_path, |derivation| {
+        derivation.outputs.insert("out".into(), Output::Deferred);
+        derivation.environment.insert(b"out".to_vec(), Vec::new());
+    });
+    let mut board = Board::new(&cluster, "a").await.with(&[&below], &[]);
+    board.texts.insert(path.clone(), text);
+    assert_eq!(board.submit(&path).await.unwrap().tasks_total, 2);
+    // Through one between them, which only passes it on, the same holds.
+    let fixed_between = drv("between", &[&with_path], &[]);
+    let mut board = Board::new(&cluster, "a").await.with(&[&below, &with_path, &fixed_between], &[]);
+    let status = board.submit(&fixed_between.path).await.unwrap_err();
+    assert!(status.message().contains(&with_path.path), "{status:?}");
 }
 
 /// The wrong one may be deep below, and the good ones around it many.

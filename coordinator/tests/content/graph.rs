@@ -78,6 +78,21 @@ pub fn drv(name: &str, inputs: &[&Drv], sources: &[&str]) -> Drv {
     finish(name, derivation, Output::InputAddressed { path }, inputs)
 }
 
+/// A derivation whose output is addressed by its content: a file with these contents.
+pub fn floating(name: &str, contents: &[u8]) -> Drv {
+    let store = StoreDir::default();
+    let mut derivation = unfinished(name, &[], &[]);
+    let (method, algorithm) = (Method::Recursive, HashAlgorithm::Sha256);
+    derivation.outputs = BTreeMap::from([("out".into(), Output::Floating { method, algorithm })]);
+    let placeholder = "/1rz4g4znpzjwh1xymhjpm42vipw92pr73vdgl6xs1hycac8kf2n9";
+    derivation.environment.insert(b"out".to_vec(), placeholder.into());
+    let modulo = hash_modulo(&derivation, &store, |_: &StorePath| None).unwrap();
+    let (path, text) = file_of(name, &derivation);
+    let nar = file(contents, false);
+    let out = store.display(&store.source_path(name, &sha256(&nar), [], false).unwrap());
+    Drv { path, text, out, derivation, modulo }
+}
+
 /// A fixed-output derivation.
 pub fn fixed(name: &str, contents: &[u8]) -> Drv {
     let hash = hashed(HashAlgorithm::Sha256, contents);

@@ -7,6 +7,7 @@ mod common;
 mod executor;
 mod graph;
 mod resolution;
+mod unrepeatable;
 mod world;
 
 use world::World;
@@ -35,4 +36,20 @@ fn whatever_happens_every_plan_ends_and_ends_right() {
         let result = std::panic::catch_unwind(|| World::new(seed, true).play());
         assert!(result.is_ok(), "{shown}");
     }
+}
+
+#[test]
+fn what_is_not_repeatable_and_lost_is_made_anew_with_all_that_referred_to_it() {
+    let mut all = unrepeatable::Tally::default();
+    for seed in seeds(600) {
+        let shown = format!("SEED={seed}");
+        let result = std::panic::catch_unwind(|| unrepeatable::World::new(seed).play());
+        let tally = result.unwrap_or_else(|_| panic!("{shown}"));
+        all.plans += tally.plans;
+        all.builds += tally.builds;
+        all.renewed += tally.renewed;
+    }
+    println!("{all:?}");
+    // Otherwise the worlds are too kind to show anything.
+    assert!(all.plans < 100 || all.renewed > 0, "{all:?}");
 }
