@@ -1,6 +1,6 @@
 //! What is known for sure: verified derivations, and facts about contents whose bytes are known by hash.
 use crate::paths;
-use model::capability::{BUILTIN, CA_DERIVATIONS};
+use model::capability::{BUILTIN, CA_DERIVATIONS, FIXED_OUTPUT_NETWORK};
 use model::{
     ContentId, InputDerivation, Output, PathFacts, Requirement, StorePath, System, TaskId, TaskSpec,
     TrustDomain,
@@ -130,13 +130,17 @@ impl KnownDerivation {
     }
 }
 
-/// What an executor must have: also, for outputs whose paths follow later, that it knows how such are made.
+/// What an executor must have: also that it knows how to make outputs whose paths follow later, and a network for fixed outputs.
 fn features(derivation: &Derivation) -> Vec<String> {
     let mut features = derivation.required_features();
-    if derivation.has_unknown_paths() && !features.iter().any(|feature| feature == CA_DERIVATIONS) {
+    if derivation.has_unknown_paths() {
         features.push(CA_DERIVATIONS.to_owned());
-        features.sort();
     }
+    if derivation.fixed_output().is_some() {
+        features.push(FIXED_OUTPUT_NETWORK.to_owned());
+    }
+    features.sort();
+    features.dedup();
     features
 }
 

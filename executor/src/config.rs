@@ -130,11 +130,11 @@ pub struct Sandbox {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FixedOutputNetwork {
-    /// One of their own, joined to the host's by slirp4netns; without it they are refused.
+    /// One of their own, joined to the host's by slirp4netns; where that does not work they are not built here.
     Own,
     /// The host's, its loopback too, as in Nix.
     Host,
-    /// None; builtin downloads are refused, too.
+    /// None: they, and builtin downloads, are not built here.
     None,
 }
 

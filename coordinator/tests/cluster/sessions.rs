@@ -1,7 +1,7 @@
 //! Sessions of executors: hello, lease, report, acknowledgement; another session; a lost executor; a name is a certificate's.
 use crate::board::Board;
 use crate::executor::Executor;
-use crate::graph::drv;
+use crate::graph::{drv, fixed};
 use crate::running::{Coordinator, soon};
 use model::limits::PROTOCOL_VERSION;
 use proto::v1;
@@ -168,4 +168,38 @@ async fn a_draining_executor_gets_nothing_and_leaves_when_its_results_are_safe()
     let waiting = waiting.await;
     assert_eq!((&*waiting.requirement, waiting.tasks_total), ("x86_64-linux", 1));
     assert_eq!(waiting.derivations, [lib.path]);
+}
+
+#[tokio::test]
+async fn a_fixed_output_waits_for_an_executor_with_a_network_and_the_plan_says_so() {
+    let coordinator = Coordinator::start("").await;
+    let without = Executor::new(&coordinator, "without").await;
+    let mut hello = without.hello();
+    hello.capability.as_mut().unwrap().features = vec!["ca-derivations".into()];
+    let mut alone = without.try_connect(&coordinator, hello).await.unwrap();
+    alone.hello().await;
+    alone.say(Message::Inventory(v1::Inventory { held: Vec::new(), last: true })).await;
+    let (fetched, lib) = (fixed("fetched", b"fetched"), drv("lib", &[], &[]));
+    let top = drv("top", &[&fetched, &lib], &[]);
+    let mut board = Board::new(&coordinator, "b").await;
+    let plan = board.submit(&top, &[&fetched, &lib, &top]).await.plan_id;
+    let mut watch = board.watch(&plan, 0, false).await.unwrap();
+    let waiting = watch
+        .until("what nobody offers", |event| match event {
+            Event::Waiting(waiting) => Some(waiting),
+            _ => None,
+        })
+        .await;
+    assert!(waiting.requirement.contains("fixed-output-network"), "{waiting:?}");
+    assert_eq!(waiting.derivations, std::slice::from_ref(&fetched.path));
+    // The rest goes on meanwhile.
+    let lease = alone.lease(&lib).await;
+    alone.built(&lease, vec![without.make(&lib, "shared", b"lib")]).await;
+    alone.acknowledge(&lease).await;
+    let with = Executor::new(&coordinator, "with").await;
+    let mut connected = with.connect(&coordinator).await;
+    let lease = connected.lease(&fetched).await;
+    connected.built(&lease, vec![with.make(&fetched, "shared", b"fetched")]).await;
+    connected.acknowledge(&lease).await;
+    watch.state(&fetched, v1::TaskState::Done).await;
 }

@@ -21,6 +21,10 @@ pub const BUILTIN: &str = "builtin";
 /// Feature of executors that make outputs whose paths follow from their content; Nix requires a feature of this name for them, too.
 pub const CA_DERIVATIONS: &str = "ca-derivations";
 
+/// Feature of executors that give fixed outputs a network: every fixed output requires it, for whether one needs a network nobody
+/// can tell before.
+pub const FIXED_OUTPUT_NETWORK: &str = "fixed-output-network";
+
 /// One way in which an executor can run a derivation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Platform {

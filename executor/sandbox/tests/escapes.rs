@@ -5,12 +5,14 @@ mod kit;
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use kit::{BUSYBOX, Bench, USERS, User};
+use sandbox::probe::find_in_path;
 use sandbox::protocol::End;
-use sandbox::spec::{Entry, Request};
+use sandbox::spec::{Entry, Network, Request};
 
 /// Where the program of attempts is, inside.
 const PROGRAM: &str = "/nix/store/11111111111111111111111111111111-escape";
@@ -41,14 +43,20 @@ fn bench(user: User, first_id: u32) -> Bench {
     Bench::with_ids(user, "amd64", if user == User::Root { first_id } else { first_id + 20 })
 }
 
+/// The program of attempts, compiled.
+fn escape(bench: &Bench) -> PathBuf {
+    let program = bench.path("escape");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/escape.c");
+    let compiled = Command::new("gcc").args(["-O1", "-static", "-o"]).arg(&program).arg(source).status();
+    assert!(compiled.unwrap().success(), "gcc is missing or fails: run `cargo xtask setup`");
+    program
+}
+
 #[test]
 fn system_calls_lead_nowhere() {
     for user in USERS {
         let bench = bench(user, 750_000);
-        let program = bench.path("escape");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/escape.c");
-        let compiled = Command::new("gcc").args(["-O1", "-static", "-o"]).arg(&program).arg(source).status();
-        assert!(compiled.unwrap().success(), "gcc is missing or fails: run `cargo xtask setup`");
+        let program = escape(&bench);
         // What an earlier build of the same slot left would be like this.
         let mut victim = Victim::of(bench.build_ids().user);
         let name = format!("elsewhere-escape-{}-{user:?}", std::process::id());
@@ -64,6 +72,36 @@ fn system_calls_lead_nowhere() {
                         load a module: EPERM\nread the kernel's log: EPERM\nchange the host's name: EPERM\n";
         assert!(outcome.log.starts_with(expected), "{user:?}: {}", outcome.log);
         assert!(victim.lives(), "{user:?}: a process of the host was ended");
+    }
+}
+
+/// Whatever network a build has: it is the host's where nothing else works.
+#[test]
+fn no_network_has_the_hosts_abstract_sockets() {
+    let slirp = find_in_path("slirp4netns").expect("slirp4netns is missing: run `cargo xtask setup`");
+    let joined = Network::Joined { program: slirp.as_path().into() };
+    for user in USERS {
+        // Another network has no such name; in the same one, Landlock is in the way.
+        for (network, refusal) in
+            [(Network::Isolated, "ECONNREFUSED"), (joined.clone(), "ECONNREFUSED"), (Network::Host, "EPERM")]
+        {
+            let bench = bench(user, 755_000);
+            let program = escape(&bench);
+            if user == User::Executor {
+                bench.replace_tun(kit::EXECUTOR, 0o600);
+            }
+            let name = format!("elsewhere-network-{}-{user:?}", std::process::id());
+            let address = SocketAddr::from_abstract_name(&name).unwrap();
+            let _listens = UnixListener::bind_addr(&address).unwrap();
+            // It is there to be reached.
+            UnixStream::connect_addr(&address).unwrap();
+            let mut spec = bench.spec(&format!("{PROGRAM} 1000000 {name}"));
+            spec.entries.push(Entry::bind(PROGRAM, program));
+            spec.network = network.clone();
+            let outcome = bench.run(spec);
+            let expected = format!("\nspeak to an abstract socket: {refusal}\n");
+            assert!(outcome.log.contains(&expected), "{user:?} {network:?} {outcome:?}");
+        }
     }
 }
 

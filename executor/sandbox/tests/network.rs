@@ -5,7 +5,7 @@ mod kit;
 use std::io::Write;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 
-use kit::{Bench, User};
+use kit::{Bench, EXECUTOR, User};
 use sandbox::probe::find_in_path;
 use sandbox::protocol::End;
 use sandbox::spec::Network;
@@ -30,8 +30,6 @@ fn a_joined_network_reaches_others_and_not_the_hosts_loopback() {
             }
         });
     }
-    // As root: other users may not open /dev/net/tun on every machine.
-    let bench = Bench::new(User::Root, "amd64");
     let script = format!(
         "nc -w 5 {} {} </dev/null; nc -w 2 127.0.0.1 {port} </dev/null 2>/dev/null || echo no loopback
          nc -w 2 10.0.2.2 {port} </dev/null 2>/dev/null || echo no gateway; ip -o -4 addr show dev tap0 | grep -c 10.0.2.100
@@ -39,11 +37,37 @@ fn a_joined_network_reaches_others_and_not_the_hosts_loopback() {
         address.ip(),
         address.port()
     );
-    let mut spec = bench.spec(&script);
+    for (user, device) in [
+        (User::Root, None),
+        // Open to everybody, as on Debian, and given to the executor alone.
+        (User::Executor, Some((0, 0o666))),
+        (User::Executor, Some((EXECUTOR, 0o600))),
+    ] {
+        let bench = Bench::new(user, "amd64");
+        if let Some((owner, mode)) = device {
+            bench.replace_tun(owner, mode);
+        }
+        let mut spec = bench.spec(&script);
+        spec.network = Network::Joined { program: program.as_path().into() };
+        let outcome = bench.run(spec);
+        let expected = "reached\nno loopback\nno gateway\n1\nno power\n";
+        assert_eq!(outcome.log, expected, "{user:?} {device:?} {:?}", outcome.events);
+        assert_eq!(outcome.finished().end, End::Exit(0));
+    }
+}
+
+/// What is opened inside is opened with the executor's rights: nothing gets around the device's mode.
+#[test]
+fn a_device_that_is_closed_to_the_executor_is_an_error_that_names_it() {
+    let program = find_in_path("slirp4netns").expect("slirp4netns is missing: run `cargo xtask setup`");
+    let bench = Bench::new(User::Executor, "amd64");
+    bench.replace_tun(0, 0o600);
+    let mut spec = bench.spec("echo ran");
     spec.network = Network::Joined { program: program.as_path().into() };
     let outcome = bench.run(spec);
-    assert_eq!(outcome.log, "reached\nno loopback\nno gateway\n1\nno power\n", "{:?}", outcome.events);
-    assert_eq!(outcome.finished().end, End::Exit(0));
+    assert_eq!(outcome.log, "");
+    let events = format!("{:?}", outcome.events);
+    assert!(events.contains("/dev/net/tun") && events.contains("Permission denied"), "{events}");
 }
 
 #[test]

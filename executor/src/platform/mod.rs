@@ -12,7 +12,7 @@ pub use qemu::{Emulator, self_contained_file, usual_model};
 pub use resources::Resources;
 
 use crate::config::{Config, Emulation};
-use model::capability::CA_DERIVATIONS;
+use model::capability::{CA_DERIVATIONS, FIXED_OUTPUT_NETWORK};
 use model::{Capability, Offer, Platform, System, Withheld};
 use program::Architecture;
 use sandbox::binfmt::Rule;
@@ -44,11 +44,11 @@ impl Proven {
 /// Proves each platform that the configuration asks for; `ids` are the first slot's, or the reason why there are none.
 pub async fn prove(config: &Config, ids: Result<Ids, String>, directory: &Path) -> Proven {
     let mut proven = Proven::default();
-    proven.capability.features = features(&config.features);
     proven.capability.slots = config.slot_count();
     let test =
         ids.map(|ids| SelfTest { launcher: config.launcher_path(), directory: directory.to_owned(), ids });
     proven.fixed_outputs = network::choose(config, &test).await;
+    proven.capability.features = features(&config.features, proven.fixed_outputs.have_network());
     proven.resources = resources::choose(config, &test).await;
     own_system(config, &test, &mut proven).await;
     builtins::offer(config, directory, &mut proven.capability).await;
@@ -60,12 +60,13 @@ pub async fn prove(config: &Config, ids: Result<Ids, String>, directory: &Path) 
     proven
 }
 
-/// Configured features; those that need a device only if it is usable.
-fn features(configured: &[String]) -> Vec<Arc<str>> {
+/// Configured features, those that need a device only if it is usable; and what this executor has to offer beside.
+fn features(configured: &[String], fixed_outputs_have_network: bool) -> Vec<Arc<str>> {
     let kvm = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
     let offered = configured.iter().filter(|feature| *feature != "kvm" || kvm);
     let mut features: Vec<Arc<str>> = offered.map(|feature| Arc::from(feature.as_str())).collect();
     features.push(Arc::from(CA_DERIVATIONS));
+    features.extend(fixed_outputs_have_network.then(|| Arc::from(FIXED_OUTPUT_NETWORK)));
     features.sort_unstable();
     features.dedup();
     features

@@ -14,7 +14,7 @@ use sandbox::spec::{
 };
 
 /// The unprivileged executor's id, and the first of its subordinate ids.
-const EXECUTOR: u32 = 990;
+pub const EXECUTOR: u32 = 990;
 const SUBORDINATE: u32 = 700_000;
 /// The builder of all tests.
 pub const BUSYBOX: &str = "/nix/store/00000000000000000000000000000000-busybox";
@@ -126,12 +126,22 @@ impl Bench {
         }
     }
 
+    /// A device for networks in place of the machine's, for the unprivileged executor alone to see.
+    pub fn replace_tun(&self, owner: u32, mode: u32) {
+        let tun = self.path("tun");
+        let made = Process::new("mknod").arg(&tun).args(["c", "10", "200"]).status().unwrap();
+        assert!(made.success(), "mknod: {made}");
+        chown(&tun, Some(owner), Some(0)).unwrap();
+        fs::set_permissions(&tun, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     fn launcher(&self) -> Process {
         let launcher = self.path("launcher");
         if self.user == User::Root {
             return Process::new(launcher);
         }
         let script = "for file in passwd subuid subgid; do mount --bind \"$0/$file\" /etc/$file; done; \
+                      [ ! -e \"$0/tun\" ] || mount --bind \"$0/tun\" /dev/net/tun; \
                       exec setpriv --reuid=\"$1\" --regid=\"$1\" --clear-groups \"$2\"";
         let mut command = Process::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-ec", script]);
