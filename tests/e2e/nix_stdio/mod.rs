@@ -60,7 +60,7 @@ fn nix_builds_the_demos_graph_in_the_cluster() {
         run(&format!("nix-stdio-demo-{name}"), |lab| {
             let scene = scene(lab, *release)?;
             let store = scene.board.store();
-            store.nix(WHOLE_LIMIT, &["nix-build", DEMO, "--no-out-link"])?.success()?;
+            store.nix(WHOLE_LIMIT, &["nix-build", DEMO, "-A", "default", "--no-out-link"])?.success()?;
             same_as_real_nix(lab, &scene, *release, DEMO, "default")
         });
     }

@@ -71,13 +71,13 @@ fn a_nix_build_goes_on_after_a_lost_link_and_a_killed_coordinator() {
 }
 
 #[test]
-fn nix_is_told_that_builds_are_not_repeated_here() {
+fn what_the_cluster_built_passes_nixs_own_check() {
     run("nix-stdio-check", |lab| checks(lab, Release::Nix2_34));
 }
 
 #[test]
 #[ignore = "tier long: needs the roots of older releases"]
-fn older_nix_is_told_so_and_keeps_big_logs_too() {
+fn older_nix_checks_it_and_keeps_big_logs_too() {
     for (name, release) in super::OLDER {
         run(&format!("nix-stdio-check-{name}"), |lab| checks(lab, *release));
         run(&format!("nix-stdio-loud-{name}"), |lab| loud(lab, *release));
@@ -90,12 +90,14 @@ fn checks(lab: &Lab, release: Release) -> Result<()> {
     let argv = ["nix-build", GRAPHS, "-A", "across", "--no-out-link"];
     let result = store.nix(PLAN_LIMIT, &argv)?.success()?;
     let check = [&argv[..], &["--check"]].concat();
-    let refused = store.nix(PLAN_LIMIT, &check)?;
-    ensure!(!refused.status.success(), "nobody built it again: {}", refused.stdout);
-    println!("--check without jobs:\n{}", refused.stderr);
-    // Nix itself does it where it may: what the cluster built is what it builds.
+    // Without a job, 2.34 refuses by itself; 2.26 asks for an ordinary build, which nobody can tell from others: it is there.
+    let alone = store.nix(PLAN_LIMIT, &check)?;
+    let is_refused = !alone.status.success() && alone.stderr.contains("across.drv");
+    ensure!(is_refused || alone.stdout.trim() == result, "{}\n{}", alone.status, alone.stderr);
+    println!("--check without a job: {}; {}", alone.status, alone.stderr.lines().next().unwrap_or_default());
+    // With one, Nix builds itself and compares: the cluster's bits are its own.
     let own = store.nix(PLAN_LIMIT, &[&check[..], &["--max-jobs", "1"]].concat())?;
-    println!("--check with a job:\n{}", own.stderr);
+    ensure!(own.stderr.contains("checking outputs of '"), "nothing was checked:\n{}", own.stderr);
     ensure!(own.success()? == result, "another path");
     Ok(())
 }
