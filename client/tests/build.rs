@@ -112,6 +112,35 @@ async fn a_link_that_breaks_midway_is_taken_up_where_it_broke() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_not_kept_any_more_is_not_passed_over_in_silence() {
+    let scene = Scene::new().await;
+    succeed(&scene, |name| Blob::file(name.as_bytes()));
+    let inner = scene.cluster.state.tell.lock().unwrap().take().unwrap();
+    let log = |path: &str, text: &'static str| {
+        let derivation = path.to_owned();
+        Event::LogChunk(v1::LogChunk { derivation, text: text.as_bytes().into() })
+    };
+    scene.cluster.tell(move |path, derivation| {
+        let mut events = inner(path, derivation);
+        let logs = ["first\n", "", "last\n"].map(|text| log(path, text));
+        events.splice(1..1, logs);
+        events
+    });
+    scene.write("two.nix", TWO);
+    // Without one that follows logs nothing is missed.
+    for (arguments, is_told) in [(&["--log"] as &[&str], true), (&[], false)] {
+        scene.cluster.state.events.lock().unwrap().clear();
+        let all = [&["build", "two.nix", "-A", "two", "--no-out-link"], arguments].concat();
+        let built = scene.elsewhere(&all).await;
+        assert_eq!(built.code, 0, "{}", built.stderr);
+        let told = built.stderr.split_once("a part of the log is missing here");
+        assert_eq!(told.is_some(), is_told, "{}", built.stderr);
+        assert!(told.is_none_or(|(before, after)| before.contains("> first") && after.contains("> last")));
+        scene.board.run(&["nix-store", "--gc"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_not_what_was_announced_are_never_registered() {
     let Blob::Bytes(good) = Blob::file(&[b'x'; 200_000]) else { unreachable!() };
     let mut flipped = good.clone();

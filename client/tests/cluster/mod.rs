@@ -55,12 +55,13 @@ pub struct State {
 }
 
 impl State {
-    /// Adds events to the plan.
+    /// Adds events to the plan. A log without text is one that is not kept any more: only its number is left.
     pub fn say(&self, events: impl IntoIterator<Item = Event>) {
         let mut known = self.events.lock().unwrap();
         for event in events {
             let sequence = known.len() as u64 + 1;
-            known.push(v1::PlanEvent { sequence, event: Some(event) });
+            let is_kept = !matches!(&event, Event::LogChunk(log) if log.text.is_empty());
+            known.push(v1::PlanEvent { sequence, event: is_kept.then_some(event) });
         }
     }
 }

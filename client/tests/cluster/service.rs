@@ -135,6 +135,10 @@ impl Plans for Service {
                     }
                     continue;
                 };
+                if event.event.is_none() {
+                    next += 1;
+                    continue;
+                }
                 let is_last = matches!(event.event, Some(v1::plan_event::Event::Finished(_)));
                 if replies.send(Ok(event)).await.is_err() || is_last {
                     return;

@@ -1,7 +1,7 @@
 //! The server's side: our own client understands it, and whatever a client sends, it ends with a request or an error.
 
 use bytes::Bytes;
-use nix_daemon::{Connection, PathInfo, Reply, Request, Server, ServerError};
+use nix_daemon::{BuildResult, BuildStatus, Connection, PathInfo, Reply, Request, Server, ServerError};
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 
@@ -189,4 +189,46 @@ async fn greetings_are_real_nixs_to_the_byte() {
     let (_server, greeting) = tokio::join!(serve(far), new_client);
     assert_eq!(&greeting[..8], &OLD_SERVER[..8]);
     assert_eq!(&greeting[8..], &CLIENT[8..], "the server speaks as new a version as the client");
+}
+
+/// What a build gave, where its derivation does not say the paths. Protocols 1.34 and 1.38 differ in the processor times before.
+#[tokio::test]
+async fn realisations_come_with_the_result_in_nixs_words() {
+    let id = format!("sha256:{}!out", "0b".repeat(32));
+    for (version, times) in [(0x122_u64, 0), (0x126, 16)] {
+        let (mut near, far) = tokio::io::duplex(4096);
+        near.write_u64_le(0x6e69_7863).await.unwrap();
+        // Versions from 1.38 on exchange lists of features.
+        for number in [version].into_iter().chain((version >= 0x126).then_some(0)).chain([0, 0]) {
+            near.write_u64_le(number).await.unwrap();
+        }
+        let mut server = serve(far).await.unwrap();
+        let result = BuildResult {
+            status: BuildStatus::Built,
+            message: String::new(),
+            started: 5,
+            stopped: 6,
+            realisations: vec![(id.clone(), "gwina1sjk7g95wq6fxc6b7s1hza53h74-hello".into())],
+        };
+        server.reply(Reply::BuildResult(result)).await.unwrap();
+        drop(server);
+        let mut all = Vec::new();
+        near.read_to_end(&mut all).await.unwrap();
+        let mut end = Vec::new();
+        // Built, no message, once, deterministic as far as known, from 5 to 6.
+        for number in [0_u64, 0, 1, 0, 5, 6] {
+            end.extend_from_slice(&number.to_le_bytes());
+        }
+        end.resize(end.len() + times, 0);
+        end.extend_from_slice(&1_u64.to_le_bytes());
+        let json = format!(
+            r#"{{"dependentRealisations":{{}},"id":"{id}","outPath":"gwina1sjk7g95wq6fxc6b7s1hza53h74-hello","signatures":[]}}"#
+        );
+        for word in [&id, &json] {
+            end.extend_from_slice(&(word.len() as u64).to_le_bytes());
+            end.extend_from_slice(word.as_bytes());
+            end.resize(end.len().next_multiple_of(8), 0);
+        }
+        assert!(all.ends_with(&end), "{version:#x}: {}", String::from_utf8_lossy(&all));
+    }
 }
