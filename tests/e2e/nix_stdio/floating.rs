@@ -1,7 +1,7 @@
 //! Outputs addressed by their content, built for unmodified Nix: it resolves derivations itself, and hands over what they come to.
 
 use anyhow::{Result, ensure};
-use tests::{BoardSpec, Cluster, ClusterSpec, Lab, Oracle, OracleSpec, Release, run};
+use tests::{Board, BoardSpec, Cluster, ClusterSpec, Lab, NixStore, Oracle, OracleSpec, Release, User, run};
 
 use super::driving;
 use crate::floating::GRAPH;
@@ -57,6 +57,22 @@ fn floating(lab: &Lab, release: Release) -> Result<()> {
     let other = capable("board2")?;
     let held = cluster.client(&other).run(PLAN_LIMIT, &["build", GRAPH, "-A", "quick", "--no-out-link"])?;
     ensure!(held.success()? == result, "another path for a plan of its own");
+    own_input(&other, &oracle)?;
     println!("nix-stdio, Nix {}: {} floating outputs are real Nix's", oracle.version(), ours.len());
     Ok(())
+}
+
+/// An input that the board has built itself, and nobody can verify: it goes up, and what is made of it is this board's alone.
+fn own_input(board: &Board, oracle: &Oracle) -> Result<()> {
+    let administrator = NixStore { user: User::Root, ..board.store() };
+    // Without its sandbox, for it has no shell to show there.
+    let itself = ["--max-jobs", "1", "--builders", "", "--option", "sandbox", "false"];
+    let lower = ["nix-build", GRAPH, "-A", "lower", "--no-out-link"];
+    administrator.nix(PLAN_LIMIT, &[&lower[..], &itself].concat())?.success()?;
+    let mixed = ["nix-build", GRAPH, "-A", "mixed", "--no-out-link"];
+    let built = board.store().nix(PLAN_LIMIT, &mixed)?;
+    ensure!(!built.stderr.contains("-lower.drv'"), "the input was built again:\n{}", built.stderr);
+    let (ours, real) = (built.success()?, oracle.store().nix(PLAN_LIMIT, &mixed)?.success()?);
+    ensure!(ours == real, "{ours}, where real Nix builds {real}");
+    board.store().verify(&[ours])
 }
