@@ -1,5 +1,7 @@
 //! Worlds in which builds give other bits each time, and all copies of some get lost: what referred to those is made anew, and every
 //! plan succeeds, with what belongs together.
+mod shell;
+
 use crate::common::*;
 use crate::executor::{Executor, Job, Message};
 use crate::graph::Random;
@@ -8,9 +10,10 @@ use model::{
     TaskSpec,
 };
 use scheduler::{
-    Binding, Effect, Event, Fact, Grant, Holder, KnownContent, LeaseKey, NewPlan, News, Resolution, Root,
-    Settings, Settled, TaskState,
+    Effect, Event, Grant, Holder, KnownContent, LeaseKey, NewPlan, News, Resolution, Root, Settings,
+    TaskState,
 };
+use shell::Shell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const STEP_MS: u64 = 500;
@@ -25,39 +28,6 @@ pub struct Tally {
     pub builds: usize,
     /// Outputs that turned out to be something else than before.
     pub renewed: usize,
-}
-
-/// What the coordinator's shell remembers.
-#[derive(Default)]
-struct Shell {
-    contents: BTreeMap<ContentId, KnownContent>,
-    holders: BTreeMap<ContentId, BTreeSet<Holder>>,
-    bindings: BTreeMap<ContentId, ContentId>,
-    failed: BTreeMap<TaskId, Failure>,
-}
-
-impl Shell {
-    /// The steps from what stands for an output to its content, if that is known.
-    fn steps(&self, promise: &ContentId) -> Vec<Binding> {
-        let (mut steps, mut last) = (vec![], promise.clone());
-        while last.path.is_promise() {
-            let Some(to) = self.bindings.get(&last) else { return vec![] };
-            steps.push(Binding { promise: last, to: to.clone() });
-            last = to.clone();
-        }
-        steps
-    }
-
-    fn closure(&self, content: &ContentId) -> Vec<KnownContent> {
-        let (mut seen, mut work, mut closure) = (BTreeSet::new(), vec![content.clone()], vec![]);
-        while let Some(id) = work.pop() {
-            let Some(known) = self.contents.get(&id).filter(|_| seen.insert(id.clone())) else { continue };
-            work.extend(known.references.iter().cloned());
-            let holders = self.holders.get(&id).into_iter().flatten().cloned().collect();
-            closure.push(KnownContent { holders, ..known.clone() });
-        }
-        closure
-    }
 }
 
 /// A derivation of this world. Its outputs have no path before its inputs have.
@@ -128,7 +98,9 @@ impl World {
         let twin = if random.once_in(6) { random.pick(&candidates).copied() } else { None };
         if let Some(twin) = twin.map(|twin| &self.made[twin]).filter(|twin| twin.spec.needs_resolution) {
             let mut spec = TaskSpec { id: task_id(&name), name, ..twin.spec.clone() };
-            spec.outputs[0].path = StorePath::promised(&spec.id.path, "out");
+            for output in &mut spec.outputs {
+                output.path = StorePath::promised(&spec.id.path, &output.name);
+            }
             let Made { family, is_floating, is_moody, .. } = twin;
             let (family, is_floating, is_moody) = (family.clone(), *is_floating, *is_moody);
             self.made.push(Made { spec, family, is_floating, is_moody });
@@ -140,7 +112,17 @@ impl World {
         }
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let mut spec = task(&name, &inputs);
-        spec.outputs = vec![Output { name: "out".into(), path: StorePath::promised(&spec.id.path, "out") }];
+        let names = if random.once_in(3) { &["dev", "out"] as &[&str] } else { &["out"] };
+        let promised = |name: &&str| StorePath::promised(&spec.id.path, name);
+        spec.outputs =
+            names.iter().map(|name| Output { name: (*name).into(), path: promised(name) }).collect();
+        for input in &mut spec.input_derivations {
+            let below = self.made.iter().find(|made| made.spec.id == input.task).unwrap();
+            if below.spec.outputs.len() > 1 && !random.once_in(3) {
+                input.outputs =
+                    if random.once_in(2) { vec!["dev".into()] } else { vec!["dev".into(), "out".into()] };
+            }
+        }
         spec.needs_resolution = !inputs.is_empty();
         let is_floating = inputs.is_empty() || random.once_in(2);
         self.made.push(Made { spec, family: name, is_floating, is_moody: random.once_in(2) });
@@ -162,27 +144,32 @@ impl World {
         path(&format!("{}-{digest}.drv", made.family))
     }
 
-    /// What its output is then, as far as that follows from the inputs.
-    fn output(&self, task: &TaskId, bound: &Bound) -> ContentId {
+    /// What one of its outputs is then, as far as that follows from the inputs.
+    fn output(&self, task: &TaskId, name: &str, bound: &Bound) -> ContentId {
         let resolved = self.resolved(task, bound);
         if self.made(task).is_floating {
-            return ContentId { path: StorePath::promised(&resolved, "out"), ..task.clone() };
+            return ContentId { path: StorePath::promised(&resolved, name), ..task.clone() };
         }
-        content(short(&resolved).trim_end_matches(".drv"))
+        content(&short(&resolved).replace(".drv", &format!("-{name}")))
     }
 
-    /// What a build gives this time.
+    /// What a build gives this time; `out` refers to `dev`, both to all inputs.
     fn build(&mut self, task: &TaskId, bound: &Bound) -> Outcome {
         self.tally.builds += 1;
         let turn = if self.made(task).is_moody { self.tally.builds } else { 0 };
-        let (resolved, output) = (self.resolved(task, bound), self.output(task, bound));
-        let built = short(&resolved).replace(".drv", &format!("-built{turn}"));
-        let path = if output.path.is_promise() { path(&built) } else { output.path };
-        let references: BTreeSet<String> = bound.iter().map(|(_, path)| short(path)).collect();
-        let references: Vec<String> = references.into_iter().collect();
-        let mut facts = facts(&built, &refs(&references));
-        facts.deriver = Some(resolved);
-        Outcome::Built(vec![BuiltOutput { name: "out".into(), path, facts }])
+        let resolved = self.resolved(task, bound);
+        let mut references: BTreeSet<String> = bound.iter().map(|(_, path)| short(path)).collect();
+        let mut outputs = vec![];
+        for Output { name, .. } in self.made(task).spec.outputs.clone() {
+            let output = self.output(task, &name, bound);
+            let built = short(&resolved).replace(".drv", &format!("-{name}-built{turn}"));
+            let path = if output.path.is_promise() { path(&built) } else { output.path };
+            let all: Vec<String> = references.iter().cloned().collect();
+            let facts = model::PathFacts { deriver: Some(resolved.clone()), ..facts(&built, &refs(&all)) };
+            references.insert(short(&path));
+            outputs.push(BuiltOutput { name, path, facts });
+        }
+        Outcome::Built(outputs)
     }
 
     /// Plays a world to its end.
@@ -209,7 +196,8 @@ impl World {
         let last = tasks.len() - 1;
         let wanted = [last, self.random.below(tasks.len())];
         let wanted: BTreeSet<usize> = wanted.into_iter().collect();
-        let root = |task: usize| Root { task: tasks[task].id.clone(), outputs: vec!["out".into()] };
+        let names = |task: usize| tasks[task].outputs.iter().map(|output| output.name.clone()).collect();
+        let root = |task: usize| Root { task: tasks[task].id.clone(), outputs: names(task) };
         let roots = wanted.into_iter().map(root).collect();
         let (contents, bindings, failed) = (vec![], vec![], vec![]);
         self.plans.insert(number, NewPlan { id: plan_id(number), tasks, roots, contents, bindings, failed });
@@ -221,14 +209,15 @@ impl World {
         let mut plan = self.plans[&number].clone();
         let mut named = BTreeSet::new();
         for task in &plan.tasks {
-            let promise = ContentId { path: task.outputs[0].path.clone(), ..task.id.clone() };
-            let steps = self.shell.steps(&promise);
-            for known in steps.last().map(|last| self.shell.closure(&last.to)).unwrap_or_default() {
-                if named.insert(known.id.clone()) {
-                    plan.contents.push(known);
+            for output in &task.outputs {
+                let steps = self.shell.steps(&ContentId { path: output.path.clone(), ..task.id.clone() });
+                for known in steps.last().map(|last| self.shell.closure(&last.to)).unwrap_or_default() {
+                    if named.insert(known.id.clone()) {
+                        plan.contents.push(known);
+                    }
                 }
+                plan.bindings.extend(steps);
             }
-            plan.bindings.extend(steps);
             let failure = self.shell.failed.get(&task.id).filter(|_| is_restored);
             plan.failed.extend(failure.map(|failure| (task.id.clone(), failure.clone())));
         }
@@ -411,7 +400,7 @@ impl World {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Record(fact) => self.record(fact),
+            Effect::Record(fact) => self.tally.renewed += usize::from(self.shell.record(fact)),
             Effect::Resolve { task, number, bound } => self.resolve(task, number, &bound),
             Effect::Grant(grant) => {
                 self.last_lease = grant.lease.id;
@@ -442,40 +431,16 @@ impl World {
         }
     }
 
-    fn record(&mut self, fact: Fact) {
-        match fact {
-            Fact::TaskSettled { task, settled: Settled::Built { outputs, .. } } => {
-                self.shell.failed.remove(&task);
-                for output in outputs {
-                    let known = KnownContent {
-                        id: output.id.clone(),
-                        references: output.references,
-                        nar_sha256: output.facts.nar_sha256,
-                        nar_size: output.facts.nar_size,
-                        holders: vec![],
-                    };
-                    self.shell.contents.insert(output.id, known);
-                }
-            }
-            Fact::TaskSettled { task, settled: Settled::Failed(failure) } => {
-                self.shell.failed.insert(task, failure);
-            }
-            Fact::Bound(Binding { promise, to }) => {
-                let former = self.shell.bindings.insert(promise, to);
-                self.tally.renewed += usize::from(former.is_some());
-            }
-            Fact::Held(id, holder) => _ = self.shell.holders.entry(id).or_default().insert(holder),
-            Fact::NotHeld(id, holder) => _ = self.shell.holders.entry(id).or_default().remove(&holder),
-            Fact::PlanEnded(..) => {}
-        }
-    }
-
     fn resolve(&mut self, task: TaskId, number: u64, bound: &Bound) {
-        let id = self.output(&task, bound);
-        let bindings = self.shell.steps(&id);
-        let real = bindings.last().map_or(&id, |last| &last.to).clone();
-        let contents = self.shell.closure(&real);
-        let outputs = vec![("out".to_owned(), id)];
+        let (mut outputs, mut contents, mut bindings) = (vec![], vec![], vec![]);
+        for Output { name, .. } in &self.made(&task).spec.outputs {
+            let id = self.output(&task, name, bound);
+            let steps = self.shell.steps(&id);
+            let real = steps.last().map_or(&id, |last| &last.to).clone();
+            contents.extend(self.shell.closure(&real));
+            bindings.extend(steps);
+            outputs.push((name.clone(), id));
+        }
         let resolution = Ok(Resolution { outputs, contents, bindings });
         self.again.push_back(Event::Resolved { task, number, resolution });
     }
@@ -483,11 +448,12 @@ impl World {
     fn check(&self, number: u8, succeeded: bool) {
         assert!(succeeded, "plan {number}: {:#?}", self.failures.get(&number));
         for root in &self.plans[&number].roots {
-            let promise =
-                ContentId { path: StorePath::promised(&root.task.path, "out"), ..root.task.clone() };
-            let real = self.shell.steps(&promise).last().unwrap().to.clone();
-            for known in self.shell.closure(&real) {
-                assert!(self.store.contains(&known.id), "plan {number} succeeded without {:?}", known.id);
+            for name in &root.outputs {
+                let path = StorePath::promised(&root.task.path, name);
+                let steps = self.shell.steps(&ContentId { path, ..root.task.clone() });
+                for known in self.shell.closure(&steps.last().unwrap().to) {
+                    assert!(self.store.contains(&known.id), "plan {number} succeeded without {:?}", known.id);
+                }
             }
         }
     }
