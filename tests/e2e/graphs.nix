@@ -43,6 +43,8 @@ in
   # Half a gigabyte.
   big = native "big" "mkdir $out; for part in 1 2 3 4 5; do yes \"part $part of a result that is large\" | head -c 100000000 > $out/$part; done" { };
 
+  many = all native "many" (steps native "native" 12);
+
   # Four at once that sleep for ever.
   several = all native "several" (map (number: native "sleeper-${toString number}" "sleep 600; echo > $out" { }) [ 1 2 3 4 ]);
 

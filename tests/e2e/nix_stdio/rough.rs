@@ -34,8 +34,8 @@ fn nix_has_several_builds_at_once_and_cancels_all() {
         wait_until("the end of all builds", EVENT_LIMIT, || Ok((!sleeping(&mut scene)?).then_some(())))?;
         std::thread::sleep(Duration::from_secs(2));
         ensure!(!sleeping(&mut scene)?, "a build begins that nobody waits for");
-        // The board is as before: the same client builds 37 derivations, four at a time.
-        let mut build = start(&scene, "shared", &["--keep-going"])?;
+        // The board is as before: the same client builds 13 derivations, four at a time.
+        let mut build = start(&scene, "many", &["--keep-going"])?;
         let end = build.wait(PLAN_LIMIT)?;
         ensure!(end.success(), "{end}\n{}", build.log()?);
         Ok(())
