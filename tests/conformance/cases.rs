@@ -46,6 +46,9 @@ pub fn find(store: &NixStore<'_>, request: &Request) -> Result<Found> {
     if request.files.is_empty() {
         let mut cases = instantiate(store)?;
         cases.retain(|name, _| !request.emulated || !name.starts_with("native."));
+        let is_named = |name: &String| request.names.iter().any(|part| name.contains(part));
+        cases.retain(|name, _| request.names.is_empty() || is_named(name));
+        ensure!(!cases.is_empty(), "no case has {:?} in its name", request.names);
         if !request.is_whole() {
             cases.retain(|name, case| is_of_every_tier(name, case));
         }

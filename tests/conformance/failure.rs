@@ -11,6 +11,12 @@ pub struct Failure {
     pub log: String,
 }
 
+/// What Nix says about a control line of a build that it does not understand.
+const NOT_UNDERSTOOD: &[&str] = &[
+    "warning: Unable to handle a JSON message from the derivation builder: ",
+    "bad JSON log message from the derivation builder: ",
+];
+
 /// What `nix-store --realise` wrote: plain log lines, then messages.
 pub fn of_nix(exit_code: i32, text: &str) -> Failure {
     let (mut message, mut log) = (Vec::new(), Vec::new());
@@ -22,6 +28,8 @@ pub fn of_nix(exit_code: i32, text: &str) -> Failure {
             in_list = true;
         } else if line.starts_with("building '/nix/store/") {
             (in_message, in_list) = (false, false);
+        } else if NOT_UNDERSTOOD.iter().any(|words| line.starts_with(words)) {
+            // About a control line, which it shows as well.
         } else if line.starts_with("error: executing '") {
             // The build's own process says this, in its log.
             log.push(line);

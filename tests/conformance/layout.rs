@@ -1,4 +1,4 @@
-//! The directory that the cases are evaluated from: case files, shells with all their names, and the probe, compiled here.
+//! The directory that the cases are evaluated from: case files, shells with all their names, and the programs that probe, compiled here.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -45,14 +45,15 @@ pub fn make(lab: &Lab) -> Result<PathBuf> {
         for name in names.iter().filter(|name| *name != "busybox") {
             symlink("busybox", bin.join(name))?;
         }
-        let probe = directory.join(format!("probe-{architecture}"));
-        let compiled = Command::new(compiler)
-            .args(["-O1", "-static", "-s", "-Wl,--build-id=none", "-o"])
-            .arg(&probe)
-            .arg(own.join("probe.c"))
-            .output()
-            .with_context(|| format!("start {compiler}: run `cargo xtask setup`"))?;
-        ensure!(compiled.status.success(), "{compiler}: {}", String::from_utf8_lossy(&compiled.stderr));
+        for name in ["probe", "attempts"] {
+            let compiled = Command::new(compiler)
+                .args(["-O1", "-static", "-s", "-Wl,--build-id=none", "-o"])
+                .arg(directory.join(format!("{name}-{architecture}")))
+                .arg(own.join(format!("{name}.c")))
+                .output()
+                .with_context(|| format!("start {compiler}: run `cargo xtask setup`"))?;
+            ensure!(compiled.status.success(), "{compiler}: {}", String::from_utf8_lossy(&compiled.stderr));
+        }
     }
     Ok(directory)
 }

@@ -18,6 +18,8 @@ pub struct Request {
     pub nix: Option<String>,
     /// Only what is emulated.
     pub emulated: bool,
+    /// Only cases of the own table with one of these in their names; all of them when there is none.
+    pub names: Vec<String>,
     /// Nix files from anyone, instead of the own table.
     pub files: Vec<PathBuf>,
     /// Arguments of the files' functions.

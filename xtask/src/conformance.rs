@@ -21,6 +21,9 @@ pub struct Request {
     /// Only what is emulated; functions of files that want a `system` or an `arch` get aarch64-linux and arm64
     #[arg(long)]
     emulated: bool,
+    /// Only cases of the own table with this in their names (may be given several times)
+    #[arg(long, value_name = "TEXT", conflicts_with = "file")]
+    case: Vec<String>,
     /// Compare every derivation that this Nix file evaluates to, instead of the own table (its directory is visible to Nix)
     #[arg(long, value_name = "FILE.nix")]
     file: Vec<PathBuf>,
@@ -40,6 +43,7 @@ pub fn run(request: &Request) -> Result<()> {
     let asked = serde_json::json!({
         "nix": request.nix.map(setup::NixVersion::version),
         "emulated": request.emulated,
+        "names": request.case,
         "files": files,
         "arguments": arguments.collect::<serde_json::Map<String, serde_json::Value>>(),
     });

@@ -1,4 +1,5 @@
 //! Following a plan to its end: events are shown, results imported as soon as they are there, signals obeyed.
+use super::dependents::{self, Dependent};
 use super::session::Session;
 use crate::event::{Root, TaskState};
 use crate::exit::ExitBits;
@@ -199,7 +200,7 @@ impl<'a> Follower<'a> {
     /// Lists what was not tried because of the failures, and gives the exit code.
     async fn report_failures(&self) -> u8 {
         let mut bits = ExitBits::default();
-        let mut listed = 0;
+        let mut waiting = Vec::new();
         for task in &self.progress.failures {
             // A derivation that was collected meanwhile counts as an ordinary one.
             let derivation = self.session.board.derivation(&task.derivation).await.ok();
@@ -207,30 +208,17 @@ impl<'a> Follower<'a> {
                 let is_fixed = derivation.as_ref().is_some_and(|known| known.fixed_output().is_some());
                 bits.add(failure, is_fixed);
             }
-            if task.state == TaskState::DependencyFailed && listed < DEPENDENTS_SHOWN_MAX {
-                listed += 1;
-                self.report_dependent(&task.derivation, derivation.as_ref());
+            if task.state == TaskState::DependencyFailed {
+                waiting.push(Dependent::of(&task.derivation, derivation.as_ref()));
             }
         }
-        bits.code()
-    }
-
-    fn report_dependent(&self, path: &StorePath, derivation: Option<&nix_formats::derivation::Derivation>) {
-        let store = nix_formats::store_path::StoreDir::default();
-        let (mut failed, mut outputs) = (0, Vec::new());
-        if let Some(derivation) = derivation {
-            let inputs: Vec<String> =
-                derivation.input_derivations.keys().map(|path| store.display(path)).collect();
-            failed = self
-                .progress
-                .failures
-                .iter()
-                .filter(|task| inputs.iter().any(|input| input == task.derivation.as_str()))
-                .count();
-            let paths = derivation.outputs.values().filter_map(|output| output.path());
-            outputs = paths.map(|path| StorePath::from_validated(&store.display(path))).collect();
+        let failures = &self.progress.failures;
+        for dependent in dependents::in_order(waiting).iter().take(DEPENDENTS_SHOWN_MAX) {
+            let failed = failures.iter().filter(|task| dependent.inputs.contains(&task.derivation)).count();
+            let message = text::dependency_failed(&dependent.derivation, failed, &dependent.outputs);
+            self.session.ui.failed_dependent(&message);
         }
-        self.session.ui.failed_dependent(&text::dependency_failed(path, failed, &outputs));
+        bits.code()
     }
 
     async fn obey(self, wish: Wish) -> anyhow::Result<Ended> {

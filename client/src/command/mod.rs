@@ -1,6 +1,7 @@
 //! The command line: `elsewhere build`, `attach`, `cancel`.
 
 mod build;
+mod dependents;
 mod follow;
 mod session;
 

@@ -42,7 +42,8 @@ fn harmless(text: &str) -> String {
     while let Some(character) = rest.next() {
         if character == '\u{1b}' {
             if rest.next_if_eq(&'[').is_some() {
-                while rest.next().is_some_and(|parameter| !('@'..='~').contains(&parameter)) {}
+                while rest.next_if(|parameter| (' '..='?').contains(parameter)).is_some() {}
+                rest.next_if(|last| ('@'..='~').contains(last));
             } else if rest.next_if_eq(&']').is_some() {
                 // A title or a link, up to a bell or to `ESC \`, whose second half is dropped here.
                 while rest.next_if(|inside| !matches!(inside, '\u{7}' | '\u{1b}' | '\n')).is_some() {}
@@ -242,6 +243,7 @@ mod tests {
             ("12345678\tb", "12345678        b"),
             ("\u{e9}\tb\n\tc", "\u{e9}       b\n        c"),
             ("\u{1b}[31mred\u{1b}[0m\tb\r\u{7}", "red     b"),
+            ("a\u{1b}[\nb\u{1b}[3\nc\u{1b}[3é\u{1b}", "a\nb\ncé"),
             ("a\u{1b}]0;title\u{7}b\u{1b}]8;;x\u{1b}\\c\u{1b}]cut\nd", "abc\nd"),
         ] {
             assert_eq!(harmless(text), expected, "{text:?}");

@@ -38,6 +38,19 @@ pub fn check_outputs(checks: &OutputChecks, known: &Known<'_>) -> Result<(), Str
     Ok(())
 }
 
+/// An absolute path without what means nothing in it.
+fn canonical(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    if path.starts_with('/') { format!("/{}", parts.join("/")) } else { path.to_owned() }
+}
+
 impl Known<'_> {
     fn closure(&self, path: &StorePath) -> BTreeSet<StorePath> {
         let mut members = BTreeSet::new();
@@ -109,6 +122,10 @@ impl Known<'_> {
     fn specifier(&self, output: &str, text: &str) -> Result<StorePath, String> {
         if let Ok(path) = self.store.parse(text) {
             return Ok(path);
+        }
+        if self.store.parse(&canonical(text)).is_ok() {
+            // Nix sees that it means a store path, and then reads it as it is written.
+            return self.store.find(text).map_err(|problem| problem.to_string());
         }
         let derivation = self.store.display(self.derivation_path);
         let valid: Vec<_> = self.outputs.keys().map(String::as_str).collect();

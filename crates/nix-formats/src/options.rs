@@ -69,9 +69,7 @@ impl Options {
 }
 
 fn plain(derivation: &Derivation) -> Options {
-    let words = |name| {
-        derivation.env(name).map(|text| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>())
-    };
+    let words = |name| derivation.words(name);
     Options {
         no_sandbox: derivation.env_is_true("__noChroot"),
         host_dependencies: words("__impureHostDeps").into_iter().flatten().collect(),

@@ -98,6 +98,20 @@ impl fmt::Debug for StorePath {
     }
 }
 
+/// Why a text names no store path, in Nix's words.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum NotFound {
+    /// It is in another directory.
+    #[error("path '{0}' is not in the Nix store")]
+    Elsewhere(String),
+    /// It is the store itself, for Nix.
+    #[error("path \"{0}\" is not in the Nix store")]
+    Store(String),
+    /// It does not look like one.
+    #[error("'{0}' is too short to be a valid store path")]
+    TooShort(String),
+}
+
 /// The store's directory. It enters every hash.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct StoreDir(Arc<str>);
@@ -135,6 +149,22 @@ impl StoreDir {
         let base_name = rest.and_then(|rest| rest.split('/').next());
         base_name
             .map_or_else(|| Err(refuse(path, "it is not in the store directory")), StorePath::parse_base_name)
+    }
+
+    /// The same for a path from a derivation's attributes, which Nix refuses in these words.
+    ///
+    /// # Errors
+    /// It lies in no store path.
+    pub fn find(&self, path: &str) -> Result<StorePath, NotFound> {
+        self.parse_prefix(path).map_err(|_| {
+            let rest = path.strip_prefix(&*self.0).and_then(|rest| rest.strip_prefix('/'));
+            match rest.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+                Some(("", below)) if !below.is_empty() => NotFound::Store(self.0.to_string()),
+                None | Some(("" | "." | "..", _)) => NotFound::Elsewhere(path.to_owned()),
+                Some((name, _)) if name.len() <= HASH_PART_LENGTH => NotFound::TooShort(name.to_owned()),
+                Some(_) => NotFound::Elsewhere(path.to_owned()),
+            }
+        })
     }
 
     /// The full path.

@@ -199,3 +199,14 @@ fn structured_numbers() {
         assert_eq!(script, shell.map(|shell| format!("declare k={shell}\n")).unwrap_or_default(), "{input}");
     }
 }
+
+#[test]
+fn attributes_nested_as_deep_as_nix_reads_them_fit_a_small_stack() {
+    let text = |depth: usize| [b"[".repeat(depth), b"]".repeat(depth)].concat();
+    let read = std::thread::Builder::new().stack_size(512 << 10).spawn(move || {
+        let value = structured::Value::parse(&text(1000)).expect("a thousand levels");
+        let again = structured::Value::parse(&value.clone().to_json());
+        (again == Ok(value), structured::Value::parse(&text(100_000)).is_err())
+    });
+    assert_eq!(read.expect("a thread").join().expect("no overflow"), (true, true));
+}

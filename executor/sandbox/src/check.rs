@@ -139,8 +139,11 @@ fn command(spec: &Spec) -> Result<(), SpecError> {
     if command.arguments.len() + command.environment.len() > WORDS_MAX {
         return refuse("command", "too many arguments and variables");
     }
-    text(&command.program, "the program")?;
-    for word in command.arguments.iter().chain(&command.environment) {
+    if command.program.as_bytes().is_empty() {
+        return refuse("command.program", "empty");
+    }
+    // Words of any length: the kernel refuses what is too long, and its answer is the build's.
+    for word in command.arguments.iter().chain(&command.environment).chain([&command.program]) {
         if word.as_bytes().contains(&0) {
             return refuse(word, "an argument or variable has a NUL byte in it");
         }

@@ -113,6 +113,9 @@ fn check_system(
     }
     // Of those none is allowed here.
     if let Some(host_path) = options.host_dependencies.first() {
+        if !host_path.starts_with('/') {
+            return Err(rejected(format!("not an absolute path: \"{host_path}\"")));
+        }
         return Err(rejected(format!(
             "derivation '{path}' requested impure path '{host_path}', but it was not in allowed-impure-host-deps"
         )));

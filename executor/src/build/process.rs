@@ -14,8 +14,9 @@ use nix_formats::process::{self, Surroundings};
 use nix_formats::store_path::{StoreDir, StorePath as BaseName};
 use sandbox::spec::Command;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What process 1 of the build is given.
 #[derive(Clone, Debug)]
@@ -43,8 +44,8 @@ pub fn process(lease: &Lease, prepared: &Prepared, cores: u32, store: &Store) ->
         cores,
         outputs: &outputs.collect(),
         closure: &closure.collect(),
-        outputs_of: &|path| outputs_of(path, lease, store).unwrap_or_default(),
-        impure_variable: &|name| std::env::var_os(name).map(OsStringExt::into_vec),
+        outputs_of: &|path| outputs_of(path, lease, store),
+        impure_variable: &|name| std::env::var_os(OsStr::from_bytes(name)).map(OsStringExt::into_vec),
     };
     let process = process::process(&prepared.derivation, &surroundings)
         .map_err(|error| failure(FailureClass::InputRejected, node::exit::chain(&error)))?;

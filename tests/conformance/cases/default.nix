@@ -19,13 +19,15 @@ let
     ./emulation.nix
     ./uncommon.nix
     ./attributes.nix
+    ./unusual.nix
+    ./attempts.nix
     ./probe.nix
   ];
   # Nix's own builders run no program that could be emulated: twice is enough.
   foreign = kind: arch: builtins.mapAttrs (describe kind) (removeAttrs (of arch files) nativeOnly);
   # Process 1 that dies of a fault of its own under qemu hangs for ever, in real Nix too: natively only.
   # A 32-bit system is one of x86.
-  nativeOnly = [ "abortsItself" "faultsItself" "machineOf32Bits" ];
+  nativeOnly = [ "abortsItself" "faultsItself" "machineOf32Bits" ] ++ [ "endsIllegally" "endsByAddress" "endsByStack" "endsByDivision" "endsByBus" ];
   # Other names, or the fixed outputs of both kinds were the same paths.
   describe = kind: name: make:
     let made = make "${name}-${kind}";

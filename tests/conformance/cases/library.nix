@@ -5,6 +5,7 @@ rec {
   system = { amd64 = "x86_64-linux"; arm64 = "aarch64-linux"; armhf = "armv7l-linux"; riscv64 = "riscv64-linux"; }.${arch};
   busybox = builtins.path { name = "busybox"; path = ./.. + "/busybox-${arch}"; };
   probe = builtins.path { name = "probe"; path = ./.. + "/probe-${arch}"; };
+  attempts = builtins.path { name = "attempts"; path = ./.. + "/attempts-${arch}"; };
   script = builtins.path { name = "script"; path = ./.. + "/script"; };
 
   # Inputs: a file, a file that refers to it, and derivations for a tree and for two outputs.

@@ -9,6 +9,7 @@ pub mod write;
 use crate::hash::{Hash, HashAlgorithm};
 use crate::store_path::{StoreDir, StorePath, StorePathError, output_path_name};
 pub use parse::{DerivationError, parse};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 pub use write::{InputKey, write_aterm};
 
@@ -83,14 +84,20 @@ pub struct Derivation {
 }
 
 impl Derivation {
-    /// An environment variable, if it is set and is text.
-    pub fn env(&self, name: &str) -> Option<&str> {
-        self.environment.get(name.as_bytes()).and_then(|value| std::str::from_utf8(value).ok())
+    /// An environment variable as text. What is no text in it reads as such signs as nothing else has.
+    pub fn env(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.environment.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value))
+    }
+
+    /// The words of an environment variable that is a list.
+    pub fn words(&self, name: &str) -> Option<Vec<String>> {
+        let text = self.env(name)?;
+        Some(text.split(is_separator).filter(|word| !word.is_empty()).map(str::to_owned).collect())
     }
 
     /// Whether an environment variable is exactly `1`, Nix's truth.
     pub fn env_is_true(&self, name: &str) -> bool {
-        self.env(name) == Some("1")
+        self.environment.get(name.as_bytes()).is_some_and(|value| value == b"1")
     }
 
     /// Whether its builder is one of Nix's own, which runs no program and on any system.
@@ -128,12 +135,9 @@ impl Derivation {
 
     /// `requiredSystemFeatures`, sorted; from the structured attributes where there are some.
     pub fn required_features(&self) -> Vec<String> {
-        let mut features: Vec<String> = match self.env("__json") {
+        let mut features: Vec<String> = match self.environment.get(b"__json".as_slice()) {
             Some(json) => structured_strings(json, "requiredSystemFeatures"),
-            None => self
-                .env("requiredSystemFeatures")
-                .map(|list| list.split_ascii_whitespace().map(str::to_owned).collect())
-                .unwrap_or_default(),
+            None => self.words("requiredSystemFeatures").unwrap_or_default(),
         };
         features.sort();
         features.dedup();
@@ -141,9 +145,14 @@ impl Derivation {
     }
 }
 
+/// What stands between the words of a list; other white space is part of them.
+pub fn is_separator(letter: char) -> bool {
+    matches!(letter, ' ' | '\t' | '\n' | '\r')
+}
+
 /// A list of strings among structured attributes; anything else counts as empty here, and fails in the build.
-fn structured_strings(json: &str, key: &str) -> Vec<String> {
-    let parsed = crate::structured::Value::parse(json.as_bytes()).ok();
+fn structured_strings(json: &[u8], key: &str) -> Vec<String> {
+    let parsed = crate::structured::Value::parse(json).ok();
     let list = parsed.as_ref().and_then(|attributes| attributes.get(key)).and_then(|value| value.as_array());
     list.unwrap_or_default().iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }

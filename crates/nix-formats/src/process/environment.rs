@@ -2,7 +2,7 @@
 use super::placeholders::Placeholders;
 use super::{BUILD_DIRECTORY, BuildFile, ProcessError, Surroundings};
 use crate::base32;
-use crate::derivation::Derivation;
+use crate::derivation::{Derivation, is_separator};
 use crate::hash::sha256;
 use crate::structured::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +31,7 @@ pub fn attributes(
     variables: &mut Variables,
 ) -> Vec<BuildFile> {
     let listed = derivation.environment.get(b"passAsFile".as_slice()).map_or(&[][..], Vec::as_slice);
-    let as_file: BTreeSet<&[u8]> =
-        listed.split(u8::is_ascii_whitespace).filter(|name| !name.is_empty()).collect();
+    let as_file: BTreeSet<&[u8]> = words(listed).collect();
     let mut files = Vec::new();
     for (name, value) in &derivation.environment {
         if !as_file.contains(name.as_slice()) {
@@ -60,27 +59,32 @@ pub fn fixed_by_nix(variables: &mut Variables) {
     }
 }
 
+fn words(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|&byte| is_separator(char::from(byte))).filter(|word| !word.is_empty())
+}
+
 /// `impureEnvVars`.
 pub fn impure_names(
     derivation: &Derivation,
     structured: Option<&Value>,
-) -> Result<Vec<String>, ProcessError> {
+) -> Result<Vec<Vec<u8>>, ProcessError> {
     let Some(attributes) = structured else {
-        let listed = derivation.env("impureEnvVars").unwrap_or_default();
-        return Ok(listed.split_ascii_whitespace().map(str::to_owned).collect());
+        let listed = derivation.environment.get(b"impureEnvVars".as_slice());
+        return Ok(words(listed.map_or(&[], Vec::as_slice)).map(<[u8]>::to_vec).collect());
     };
     let Some(value) = attributes.get("impureEnvVars") else { return Ok(Vec::new()) };
     let names =
-        value.as_array().map(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
+        value.as_array().map(|items| items.iter().map(|item| item.as_str().map(Into::into)).collect());
     let wrong = || ProcessError::Type { attribute: "impureEnvVars".into(), expected: "a list of strings" };
     names.flatten().ok_or_else(wrong)
 }
 
 /// For fixed outputs: variables of the executor, empty where unset.
-pub fn impure(names: &[String], surroundings: &Surroundings<'_>, variables: &mut Variables) {
+pub fn impure(names: Vec<Vec<u8>>, surroundings: &Surroundings<'_>, variables: &mut Variables) {
     set(variables, "NIX_OUTPUT_CHECKED", "1");
     for name in names {
-        set(variables, name, (surroundings.impure_variable)(name).unwrap_or_default());
+        let value = (surroundings.impure_variable)(&name).unwrap_or_default();
+        variables.insert(name, value);
     }
 }
 

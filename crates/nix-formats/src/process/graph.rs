@@ -3,7 +3,7 @@ use super::{BuildFile, ProcessError, Surroundings};
 use crate::base32;
 use crate::derivation::Derivation;
 use crate::narinfo::PathInfo;
-use crate::store_path::{HASH_PART_LENGTH, StorePath};
+use crate::store_path::StorePath;
 use crate::structured::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,20 +13,17 @@ pub fn plain(
     derivation: &Derivation,
     surroundings: &Surroundings<'_>,
 ) -> Result<Vec<BuildFile>, ProcessError> {
-    let text = derivation.env("exportReferencesGraph").unwrap_or_default();
-    let words: Vec<_> = text.split_ascii_whitespace().collect();
-    if words.len() % 2 != 0 {
-        return Err(ProcessError::OddTokens(text.to_owned()));
+    let words = derivation.words("exportReferencesGraph").unwrap_or_default();
+    if !words.len().is_multiple_of(2) {
+        let text = derivation.env("exportReferencesGraph").unwrap_or_default();
+        return Err(ProcessError::OddTokens(text.into_owned()));
     }
-    let file = |pair: &[&str]| {
-        if !is_file_name(pair[0]) {
-            return Err(ProcessError::GraphFileName(pair[0].to_owned()));
+    let file = |pair: &[String]| {
+        if !is_file_name(&pair[0]) {
+            return Err(ProcessError::GraphFileName(pair[0].clone()));
         }
-        let closure = closure(&[pair[1]], surroundings)?;
-        Ok(BuildFile {
-            name: pair[0].to_owned(),
-            contents: registration(&closure, surroundings).into_bytes(),
-        })
+        let closure = closure(&[&pair[1]], surroundings)?;
+        Ok(BuildFile { name: pair[0].clone(), contents: registration(&closure, surroundings).into_bytes() })
     };
     // A name that stands there twice is one file, the last.
     let files = words.chunks_exact(2).map(file).collect::<Result<Vec<_>, _>>()?;
@@ -124,26 +121,26 @@ fn reachable(
     members
 }
 
-fn not_a_path(root: &str, surroundings: &Surroundings<'_>) -> ProcessError {
-    let rest = root.strip_prefix(surroundings.store.as_str()).and_then(|rest| rest.strip_prefix('/'));
-    match rest.and_then(|rest| rest.split('/').next()).filter(|name| !name.is_empty()) {
-        Some(name) if name.len() <= HASH_PART_LENGTH => ProcessError::TooShort(name.to_owned()),
-        _ => ProcessError::NotInStore(root.to_owned()),
-    }
-}
-
 /// The closure of paths that the build sees; with a `.drv` file also the closures of all its outputs.
 fn closure(roots: &[&str], surroundings: &Surroundings<'_>) -> Result<BTreeSet<StorePath>, ProcessError> {
     let mut paths = Vec::new();
     for root in roots {
-        let path = surroundings.store.parse_prefix(root).map_err(|_| not_a_path(root, surroundings))?;
+        let path = surroundings.store.find(root)?;
         if !surroundings.closure.contains_key(&path) {
             return Err(ProcessError::NotInClosure(surroundings.store.display(&path)));
         }
         paths.push(path);
     }
     let members = reachable(paths, surroundings);
-    let derivations = members.iter().filter(|path| path.is_derivation());
-    let outputs: Vec<_> = derivations.flat_map(|path| (surroundings.outputs_of)(path)).collect();
+    let not_valid = |path: &StorePath| ProcessError::NotValid(surroundings.store.display(path));
+    let mut outputs = Vec::new();
+    for derivation in members.iter().filter(|path| path.is_derivation()) {
+        for output in (surroundings.outputs_of)(derivation).ok_or_else(|| not_valid(derivation))? {
+            if !surroundings.closure.contains_key(&output) {
+                return Err(not_valid(&output));
+            }
+            outputs.push(output);
+        }
+    }
     Ok(reachable(members.into_iter().chain(outputs), surroundings))
 }

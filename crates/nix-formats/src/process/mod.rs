@@ -6,7 +6,7 @@ pub mod placeholders;
 
 use crate::derivation::Derivation;
 use crate::narinfo::PathInfo;
-use crate::store_path::{StoreDir, StorePath};
+use crate::store_path::{NotFound, StoreDir, StorePath};
 use crate::structured::{JsonError, Value, attributes_script};
 use placeholders::Placeholders;
 use std::collections::BTreeMap;
@@ -30,11 +30,11 @@ pub enum ProcessError {
     )]
     NotInClosure(String),
     /// A value of `exportReferencesGraph` is not a store path.
-    #[error("path '{0}' is not in the Nix store")]
-    NotInStore(String),
-    /// Nor does it look like one.
-    #[error("'{0}' is too short to be a valid store path")]
-    TooShort(String),
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// A derivation in `exportReferencesGraph` has an output that is no input: Nix knows only what happens to be built.
+    #[error("path '{0}' is not valid")]
+    NotValid(String),
     /// A value of `exportReferencesGraph` names no paths.
     #[error("'exportReferencesGraph' value is not an array or a string")]
     GraphKind,
@@ -70,10 +70,10 @@ pub struct Surroundings<'a> {
     pub outputs: &'a BTreeMap<String, StorePath>,
     /// The closure of the inputs.
     pub closure: &'a BTreeMap<StorePath, PathInfo>,
-    /// Outputs of a derivation of the closure, for reference graphs that contain `.drv` files.
-    pub outputs_of: &'a dyn Fn(&StorePath) -> Vec<StorePath>,
+    /// Outputs of a derivation of the closure, for reference graphs that contain `.drv` files; `None` when it cannot be read.
+    pub outputs_of: &'a dyn Fn(&StorePath) -> Option<Vec<StorePath>>,
     /// The executor's own environment, for `impureEnvVars` of fixed outputs.
-    pub impure_variable: &'a dyn Fn(&str) -> Option<Vec<u8>>,
+    pub impure_variable: &'a dyn Fn(&[u8]) -> Option<Vec<u8>>,
 }
 
 /// The process that builds a derivation.
@@ -111,7 +111,7 @@ pub fn process(derivation: &Derivation, surroundings: &Surroundings<'_>) -> Resu
     environment::fixed_by_nix(&mut variables);
     if derivation.fixed_output().is_some() {
         let names = environment::impure_names(derivation, structured.as_ref())?;
-        environment::impure(&names, surroundings, &mut variables);
+        environment::impure(names, surroundings, &mut variables);
     }
     environment::last(&mut variables);
     // Nix replaces placeholders in everything but the builder's own name.

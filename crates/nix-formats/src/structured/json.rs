@@ -6,8 +6,8 @@ use super::grisu;
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// Deepest nesting that is read.
-const DEPTH_MAX: usize = 256;
+/// Deepest nesting that is read, within the stack of any thread.
+const DEPTH_MAX: usize = 1024;
 
 /// Why a text is not JSON.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
