@@ -61,6 +61,7 @@ in {
   graphGoesUp = covers "B4.sub-path" shell "cat g > $out" { exportReferencesGraph = [ "g" "/nix/store/${baseNameOf greeting}/../x" ]; };
   # Real Nix puts the outputs into the graph if they happen to be there; these never are.
   graphOfUnbuilt = covers "B4.derivations" shell "cat g > $out" { exportReferencesGraph = [ "g" (builtins.unsafeDiscardOutputDependency fails'.drvPath) ]; };
+  # Here they are, since another input needed them; but they are no inputs of this derivation.
   graphOfDerivationReferred = covers "B4.derivations" shell "cat g > $out" { exportReferencesGraph = [ "g" (shell "echo $path > $out" { path = pair.drvPath; } "refers-to-derivation") ]; };
   structuredGraphOfUnbuilt = covers "B3.json-graph-derivations" structured "cat .attrs.json > $out" { exportReferencesGraph.g = builtins.unsafeDiscardOutputDependency fails'.drvPath; };
   derivationAsInput = covers "D3.candidates C2.store" shell "cat $path > $out; echo $path >> $out; ls /nix/store >> $out" { path = builtins.unsafeDiscardOutputDependency pair.drvPath; };
@@ -75,12 +76,12 @@ in {
   jsonEscaped = coversOne "B3.json" written "{\"a\":\"\\/\\b\\f\\u00e9\\u2028\\u007f\\ud83d\\ude00\"}";
   jsonOutputs = coversOne "B3.json-outputs" written "{\"outputs\":[\"out\"],\"builder\":\"x\",\"system\":\"y\"}";
 
-  outputsLikeDefaults = covers "B2.defaults B2.fixed-by-nix" outputsCalled [ "out" "HOME" "NIX_STORE" "TMPDIR" "TERM" ];
-  outputsLikePassed = covers "B2.pass-as-file" outputsCalled [ "passAsFile" "impureEnvVars" "z" ];
-  outputsLikeAllowed = covers "B5.allowed-references" outputsCalled [ "allowedReferences" "z" ];
-  outputsLikeGraph = covers "B4.odd" outputsCalled [ "exportReferencesGraph" "z" ];
-  outputsLikeFeatures = covers "B5.features-missing" outputsCalled [ "requiredSystemFeatures" "z" ];
-  outputsLikeOptions = covers "B5.no-chroot B2.structured" outputsCalled [ "__structuredAttrs" "preferLocalBuild" "__noChroot" "z" ];
+  outputsLikeDefaults = coversOne "B2.defaults B2.fixed-by-nix" outputsCalled [ "out" "HOME" "NIX_STORE" "TMPDIR" "TERM" ];
+  outputsLikePassed = coversOne "B2.pass-as-file" outputsCalled [ "passAsFile" "impureEnvVars" "z" ];
+  outputsLikeAllowed = coversOne "B5.allowed-references" outputsCalled [ "allowedReferences" "z" ];
+  outputsLikeGraph = coversOne "B4.odd" outputsCalled [ "exportReferencesGraph" "z" ];
+  outputsLikeFeatures = coversOne "B5.features-missing" outputsCalled [ "requiredSystemFeatures" "z" ];
+  outputsLikeOptions = coversOne "B5.no-chroot B2.structured" outputsCalled [ "__structuredAttrs" "preferLocalBuild" "__noChroot" "z" ];
 
   builderTooLong = covers "B1.not-executable" program ("/" + builtins.concatStringsSep "" (builtins.genList (n: "b") 5000)) [ ];
   builderPartTooLong = covers "B1.not-executable" program ("/nix/store/" + builtins.concatStringsSep "" (builtins.genList (n: "b") 300)) [ ];
@@ -93,7 +94,7 @@ in {
   builderNamesNothing = covers "B1.not-executable" program (made "printf '#!/no/such\\n' > $out; chmod 755 $out" "names-nothing") [ ];
   builderNamesTooMuch = covers "B1.not-executable" program (made "{ printf '#!${busybox}/bin/sh -'; head -c 400 /dev/zero | tr '\\0' x; echo; } > $out; chmod 755 $out" "names-too-much") [ ];
 
-  inputsOdd = covers "C2.inputs-seen D2.names" shell "cp -a ${oddTree} $out; chmod u+w $out; cd ${oddTree}; find . -exec stat -c '%A %u:%g %h %Y %F %n' {} + | sort > $out/listing" { };
+  inputsOdd = covers "C2.inputs-seen D2.names" shell "cp -a ${oddTree} $out; chmod u+w $out; cd ${oddTree}; find . -exec stat -c '%A %u:%g %Y %F %n' {} + | sort > $out/listing" { };
   inputsOfAllKinds = covers "C2.inputs-seen C2.store" shell ''
     for i in ${made "ln -s ${greeting} $out" "to-file"} ${made "ln -s /nowhere $out" "to-nowhere"} ${made "ln -s ${oddTree} $out" "to-directory"} ${runs} ${made "true > $out" "nothing"} ${made "mkdir $out" "empty"}; do
       stat -c '%A %u:%g %s %F' $i; readlink $i || true; ls -A $i/ 2>&1 || true
@@ -111,17 +112,17 @@ in {
   dependencyRefused = covers "D5.dependency B5.allowed-references" shell "cat ${shell "echo $out > $out" { allowedReferences = [ ]; } "refused"} > $out" { };
   dependencyNeedsFeature = covers "D5.dependency B5.features-missing" shell "cat ${shell "mkdir $out" { requiredSystemFeatures = [ "no-such-feature" ]; } "needs-feature"} > $out" { };
 
-  logStarts = covers "C5.control-lines" said [
+  logStarts = coversOne "C5.control-lines" said [
     ''{"action":"start","id":1,"level":0,"type":101,"text":"getting","fields":["x",5]}'' ''{"action":"start","id":1,"level":4,"type":101,"text":"four"}'' ''{"action":"start","id":2,"level":0,"type":101,"text":""}''
     ''{"action":"start","id":true,"level":0,"type":101,"text":"x"}'' ''{"action":"start","id":9,"type":101,"text":"x"}'' ''{"action":"start","id":9,"level":0,"type":101}'' ''{"action":"start","level":0,"type":101,"text":"x"}''
     ''{"action":"start","id":9,"level":0,"type":105,"text":"x"}'' ''{"action":"start","id":9,"level":0,"type":"101","text":"x"}'' ''{"action":"start","id":9,"level":0,"type":101.9,"text":"one\ntwo"}'' ''{"action":"start"}''
   ];
-  logResults = covers "C5.control-lines" said [ ''{"action":"result","id":77,"type":"x"}'' ''{"action":"result","id":"x"}'' ''{"action":"result"}'' ''{"action":"stop","id":1.5}'' ''{"action":"stop","id":[]}'' ''{"action":"stop"}'' ''{"action":"unknown","id":"x"}'' ];
-  logSays = covers "C5.control-lines" said [
+  logResults = coversOne "C5.control-lines" said [ ''{"action":"result","id":77,"type":"x"}'' ''{"action":"result","id":"x"}'' ''{"action":"result"}'' ''{"action":"stop","id":1.5}'' ''{"action":"stop","id":[]}'' ''{"action":"stop"}'' ''{"action":"unknown","id":"x"}'' ];
+  logSays = coversOne "C5.control-lines" said [
     ''{"action":"msg","level":3.9,"msg":"three"}'' ''{"action":"msg","level":4,"msg":"four"}'' ''{"action":"msg","level":-1,"msg":"minus"}'' ''{"action":"msg","level":1e99,"msg":"huge"}'' ''{"action":"msg","level":4294967296,"msg":"wraps"}''
     ''{"action":"msg","level":true,"msg":"x"}'' ''{"action":"msg","level":null,"msg":"x"}'' ''{"action":"msg","level":0,"msg":"one\ntwo\n"}'' ''{"action":"msg","level":0,"msg":"x","msg":"last"}'' ''{"action":"msg","level":0,"msg":"end"} '' ''{"action":"msg","level":0,"msg":"r\rx"}''
   ];
-  logPhases = covers "C5.control-lines" said [ ''{"a":1}'' ''{"action":null}'' ''{"action":["msg"]}'' ''{"action":"setPhase","phase":null}'' ''{"action":"setPhase","phase":5}'' ''{"action":"setPhase","phase":"a","phase":"b"}'' ''{"action":"setPhase","phase":""}'' "{" "1 2" "null" ];
+  logPhases = coversOne "C5.control-lines" said [ ''{"a":1}'' ''{"action":null}'' ''{"action":["msg"]}'' ''{"action":"setPhase","phase":null}'' ''{"action":"setPhase","phase":5}'' ''{"action":"setPhase","phase":"a","phase":"b"}'' ''{"action":"setPhase","phase":""}'' "{" "1 2" "null" ];
   logAfterReturn = covers "C5.control-lines C5.lines" shell ''printf 'x\r@nix {"action":"stop","id":5}\n'; printf '\r@nix {"action":"stop","id":5}\nend\n'; printf '@nix {"action":"stop","id":5}\rshown\n'; exit 1'' { };
   logSequences = covers "C5.lines" shell "printf 'a\\033[31mb\\033[0m\\n\\033[1;38;5;200mc\\033[m\\n\\033[2Kd\\n\\033]8;;http://x\\033\\\\\\\\e\\033]8;;\\033\\\\\\\\\\nf\\n\\033[\\ng\\033[3\\nh\\n'; exit 1" { };
   logHeld = covers "C5.background C5.lines" shell "sleep 100 & setsid sh -c 'sleep 0.5; echo late' & echo early; exit 1" { };
