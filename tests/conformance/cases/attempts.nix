@@ -46,7 +46,7 @@ in {
     set +e
     {
       unshare -Urm sh -c 'mount -t tmpfs x /tmp && touch /tmp/x && ls /tmp; mount --bind ${greeting} /etc/passwd && cat /etc/passwd; touch ${tree}/x; umount /nix/store'
-      unshare -Urpf --mount-proc sh -c 'ls /proc | grep -c ^[0-9]'
+      unshare -Urpf --mount-proc sh -c 'echo $$; cat /proc/1/comm'
       unshare -Urn ip link; unshare -Uru sh -c 'hostname h; hostname'
     } > $out 2>&1
   '' { };
