@@ -5,10 +5,19 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+/// What cargo tells the programs that it starts about their package. Build scripts look at these: a cargo below cargo
+/// would compile everything again, and so would the next one that is not.
+const OF_OUR_PACKAGE: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
 /// A command with its arguments, in one line.
 pub fn command<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if OF_OUR_PACKAGE.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes())) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

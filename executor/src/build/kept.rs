@@ -4,7 +4,7 @@
 //! cannot change what the executor made: directories it may write in are sticky, all others are not its own.
 use crate::tree::{self, TreeError};
 use sandbox::spec::{Entry, Spec};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,28 @@ use std::path::{Path, PathBuf};
 /// What belongs to a root, as the Spec of its build says.
 #[derive(Debug)]
 pub struct Shape {
-    /// Every entry's place below the root; whether it is a directory of the root itself, not a mount point.
+    /// Every entry's place below the root; whether it is a directory of the root itself that holds others.
     places: HashMap<PathBuf, bool>,
 }
 
 impl Shape {
     /// The shape of a build's root.
     pub fn of(spec: &Spec) -> Self {
-        let place = |entry: &Entry| {
+        let below = |entry: &Entry| {
             let path = entry.path().as_bytes();
-            let below = PathBuf::from(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-            (below, matches!(entry, Entry::Directory { .. }))
+            PathBuf::from(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)))
         };
-        Self { places: spec.entries.iter().map(place).collect() }
+        let parents: HashSet<PathBuf> =
+            spec.entries.iter().filter_map(|entry| below(entry).parent().map(Path::to_owned)).collect();
+        // A directory that holds nothing is made anew: it would show how much an earlier build has put there.
+        let place = |entry: &Entry| {
+            let path = below(entry);
+            match entry {
+                Entry::Directory { .. } => parents.contains(&path).then_some((path, true)),
+                _ => Some((path, false)),
+            }
+        };
+        Self { places: spec.entries.iter().filter_map(place).collect() }
     }
 
     /// Removes from a root all that does not belong to it. What it lacks, the launcher makes.
