@@ -3,10 +3,7 @@ use crate::arena::{ContentIx, TaskIx};
 use crate::plan::{Plan, PlanRoot, RootState};
 use crate::state::{Class, Phase, Task, TaskOutput};
 use crate::{Effect, NewPlan, Root, State};
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use model::{ContentId, PlanId, Requirement, TaskSpec};
 
 impl State {
@@ -26,7 +23,6 @@ impl State {
         self.flush();
         self.plans.insert(id, Plan::new(self.now));
         let places = self.add_tasks(id, &new.tasks);
-        self.add_levels(&new.tasks, &places);
         for root in &new.roots {
             self.add_root(id, root);
         }
@@ -45,6 +41,7 @@ impl State {
         }
         self.start_roots(id);
         self.flush();
+        self.count_levels(&places);
         self.queues.plans.insert(id);
         self.drains_changed = true;
         self.out.admitted = Some(id);
@@ -81,7 +78,8 @@ impl State {
         }
         let made: BTreeSet<ContentIx> = outputs.iter().map(|output| output.content).collect();
         let needs_resolution = spec.needs_resolution;
-        let task = Task { id: spec.id.clone(), class, outputs, needs_resolution, ..Task::default() };
+        let described = self.estimates.describe(&spec.id.path, &spec.name, spec.kind);
+        let task = Task { id: spec.id.clone(), described, class, outputs, needs_resolution, ..Task::default() };
         let place = self.tasks.insert(task);
         for content in made {
             self.contents[content].makers.push(place);
@@ -125,46 +123,6 @@ impl State {
         task.inputs = inputs.into_iter().collect();
         task.inputs_missing = inputs_missing;
         task.is_malformed = is_malformed;
-    }
-
-    /// Counts tasks on the longest way from a task up to one that nobody in the plan uses, for every task. Those in
-    /// a cycle keep what they have.
-    fn add_levels(&mut self, specs: &[TaskSpec], places: &[TaskIx]) {
-        let mut users_left: BTreeMap<TaskIx, usize> = places.iter().map(|place| (*place, 0)).collect();
-        let inputs_of = |state: &Self, spec: &TaskSpec| -> Vec<TaskIx> {
-            let named = spec.input_derivations.iter();
-            let mut inputs: Vec<_> =
-                named.filter_map(|input| state.task_places.get(&input.task).copied()).collect();
-            inputs.sort_unstable();
-            inputs.dedup();
-            inputs
-        };
-        let mut inputs: BTreeMap<TaskIx, Vec<TaskIx>> = BTreeMap::new();
-        for (spec, place) in specs.iter().zip(places) {
-            let of_task = inputs_of(self, spec);
-            // A derivation that is listed twice counts once.
-            if inputs.contains_key(place) {
-                continue;
-            }
-            for input in &of_task {
-                *users_left.entry(*input).or_default() += 1;
-            }
-            inputs.insert(*place, of_task);
-        }
-        let mut work: Vec<TaskIx> =
-            users_left.iter().filter(|(_, left)| **left == 0).map(|(place, _)| *place).collect();
-        while let Some(place) = work.pop() {
-            self.raise_level(place, 1);
-            let level = self.tasks[place].level.saturating_add(1);
-            for input in inputs.get(&place).into_iter().flatten() {
-                self.raise_level(*input, level);
-                let Some(left) = users_left.get_mut(input) else { continue };
-                *left = left.saturating_sub(1);
-                if *left == 0 {
-                    work.push(*input);
-                }
-            }
-        }
     }
 
     fn add_root(&mut self, id: PlanId, root: &Root) {

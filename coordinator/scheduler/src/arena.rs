@@ -46,6 +46,10 @@ place!(
     /// A requirement that some task has.
     ClassIx
 );
+place!(
+    /// Something that is measured.
+    SubjectIx
+);
 
 /// Items at places; a place is used again when its item was removed.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! Who has what, and which content is whole: known, held, and everything that it refers to as well.
-use crate::arena::{ContentIx, ExecutorIx};
+use crate::arena::{ContentIx, ExecutorIx, Marks};
 use crate::state::{Content, Facts};
 use crate::{Fact, Holder, State};
 use alloc::{vec, vec::Vec};
@@ -145,18 +145,26 @@ impl State {
 
     /// Everything that these contents refer to, themselves included, references first.
     pub(crate) fn closure(&mut self, contents: &[ContentIx]) -> Vec<ContentIx> {
-        self.content_marks.begin(self.contents.places_len());
+        let mut marks = mem::take(&mut self.content_marks);
+        let closure = self.closure_with(&mut marks, contents);
+        self.content_marks = marks;
+        closure
+    }
+
+    /// The same, for those who keep the marks.
+    pub(crate) fn closure_with(&self, marks: &mut Marks, contents: &[ContentIx]) -> Vec<ContentIx> {
+        marks.begin(self.contents.places_len());
         let mut closure = Vec::new();
         let mut path: Vec<(ContentIx, usize)> = Vec::new();
         for start in contents {
-            if self.content_marks.enter(*start) {
+            if marks.enter(*start) {
                 path.push((*start, 0));
             }
             while let Some((content, next)) = path.last_mut() {
                 match self.contents[*content].references().get(*next) {
                     Some(reference) => {
                         *next += 1;
-                        if self.content_marks.enter(*reference) {
+                        if marks.enter(*reference) {
                             path.push((*reference, 0));
                         }
                     }

@@ -7,6 +7,7 @@ use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
     string::String,
+    vec::Vec,
 };
 
 /// Fails with the words that follow, unless something holds.
@@ -112,7 +113,7 @@ impl State {
             }
             _ => {}
         }
-        let is_ready = self.classes[task.class].ready.iter().any(|(_, _, other)| *other == place);
+        let is_ready = self.classes[task.class].ready.values().flatten().any(|(_, _, other)| *other == place);
         hold!(is_ready == (task.phase == Phase::Ready), "{id}: the queue of its requirement is wrong");
         for plan in &task.plans {
             let is_known = self.plans.get(plan).is_some_and(|plan| plan.tasks.contains_key(&place));
@@ -125,14 +126,17 @@ impl State {
         let class = &self.classes[place];
         let tasks = self.task_places.values().filter(|task| self.tasks[**task].class == place).count();
         hold!(class.tasks_len == tasks, "{}: {tasks} tasks", class.requirement);
-        let mut free = self.executors.places().filter(|executor| {
+        let fits = |executor: &ExecutorIx| {
             let executor = &self.executors[*executor];
-            let fits = class.requirement.platform_in(&executor.capability).is_some();
-            executor.may_get_leases() && executor.slots_free() > 0 && fits
-        });
-        let mut ready = class.ready.iter().map(|(_, _, task)| &self.tasks[*task]);
+            executor.may_get_leases() && class.requirement.platform_in(&executor.capability).is_some()
+        };
+        let fitting: Vec<_> = self.executors.places().filter(fits).map(|place| &self.executors[place]).collect();
+        // A task may wait for one that is busy.
+        let has_free = fitting.iter().any(|executor| executor.slots_free() > 0);
+        let has_busy = fitting.iter().any(|executor| !executor.leases.is_empty());
+        let mut ready = class.ready.values().flatten().map(|(_, _, task)| &self.tasks[*task]);
         let is_idle =
-            !self.is_in_grace() && free.next().is_some() && ready.any(|task| task.avoided.is_empty());
+            !self.is_in_grace() && has_free && !has_busy && ready.any(|task| task.avoided.is_empty());
         hold!(!is_idle, "{}: a task waits beside a free slot", class.requirement);
         Ok(())
     }

@@ -28,7 +28,7 @@ impl State {
     }
 
     fn waiting(&self, id: PlanId, plan: &Plan, class: ClassIx) -> Waiting {
-        let ready = self.classes[class].ready.iter().map(|(_, _, task)| &self.tasks[*task]);
+        let ready = self.classes[class].ready.values().flatten().map(|(_, _, task)| &self.tasks[*task]);
         let tasks = ready.filter(|task| task.plans.contains(&id)).take(WAITING_TASKS_MAX);
         Waiting {
             requirement: self.classes[class].requirement.clone(),

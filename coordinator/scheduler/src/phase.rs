@@ -15,14 +15,9 @@ impl State {
         let former = mem::replace(&mut task.phase, phase);
         let was_ready = former == Phase::Ready;
         if was_ready != is_ready {
-            let key = (Reverse(task.level), task.id.clone(), place);
-            let ready = &mut self.classes[task.class].ready;
-            if is_ready {
-                ready.insert(key)
-            } else {
-                ready.remove(&key)
-            };
+            self.queue(place, is_ready);
         }
+        let task = &self.tasks[place];
         for id in &task.plans {
             let Some(plan) = self.plans.get_mut(id) else { continue };
             plan.open = plan.open + usize::from(is_open) - usize::from(former.is_open());
@@ -62,17 +57,20 @@ impl State {
         }
     }
 
-    /// Raises a task's level, where it waits in order of level too.
-    pub(crate) fn raise_level(&mut self, place: TaskIx, level: u32) {
-        let task = &mut self.tasks[place];
-        if task.level >= level {
-            return;
+    /// Puts a task into its line of ready tasks, or takes it out.
+    pub(crate) fn queue(&mut self, place: TaskIx, is_ready: bool) {
+        let task = &self.tasks[place];
+        let Some(plan) = task.plans.first() else { return };
+        let key = (Reverse(task.level), task.id.clone(), place);
+        let lines = &mut self.classes[task.class].ready;
+        if is_ready {
+            lines.entry(*plan).or_default().insert(key);
+        } else if let Some(line) = lines.get_mut(plan) {
+            line.remove(&key);
+            if line.is_empty() {
+                lines.remove(plan);
+            }
         }
-        let ready = &mut self.classes[task.class].ready;
-        if ready.remove(&(Reverse(task.level), task.id.clone(), place)) {
-            ready.insert((Reverse(level), task.id.clone(), place));
-        }
-        task.level = level;
     }
 
     /// A task as one of its plans sees it; `None` while it need not be built and is not there.

@@ -1,14 +1,33 @@
-//! Placement: which ready task goes next, and to which executor.
+//! Placement: which ready task goes next, and to which executor. Rolling HEFT: in the order of levels, each task goes where it
+//! ends first, and waits for a busy executor if it ends earlier there than on one that is free.
+//!
+//! All is looked at again with every change, so that a wrong guess costs no more than the time until the next.
 use crate::arena::{ClassIx, ContentIx, ExecutorIx, TaskIx};
+use crate::estimate::is_emulated;
 use crate::{State, Timestamp};
-use alloc::vec::Vec;
-use core::cmp::Ordering;
-use model::{ExecutorName, Platform};
+use alloc::{collections::BTreeMap, vec::Vec};
+use core::cmp::{Ordering, Reverse};
+use core::iter::Peekable;
+use model::{ExecutorName, PlanId, Platform, TaskId};
 
-/// An executor that could run a task now.
+/// Tasks that may be kept waiting for a busy executor in one look.
+const WINDOW: usize = 256;
+/// Ends that differ by less are the same: a hundredth of the time and this.
+const SAME_END_MS: u64 = 20;
+/// Waiting must gain more than one part in this many of the time that it saves.
+const GAIN_PARTS: u64 = 12;
+/// Free slots of one executor that are filled in one look.
+const SLOTS_LOOKED_AT_MAX: usize = 1024;
+/// Bytes that inputs are fetched with in a millisecond, until that is measured.
+const BYTES_PER_MS: u64 = 100_000;
+
+/// An executor that could run a task.
 struct Candidate {
     executor: ExecutorIx,
     platform: Platform,
+    /// When it could begin, and when it would end, from now on.
+    begin_ms: u64,
+    end_ms: u64,
     leases: u64,
     slots: u64,
     /// Leases of this platform so far.
@@ -17,20 +36,28 @@ struct Candidate {
     held_bytes: u64,
 }
 
+/// What is to be granted.
+struct Decision {
+    task: TaskIx,
+    executor: ExecutorIx,
+    platform: Platform,
+    closure: Vec<ContentIx>,
+}
+
+type Ready = (Reverse<u64>, TaskId, TaskIx);
+
 impl State {
-    /// Leases ready tasks to free slots, longest way to a root first, until one of the two runs out.
+    /// Leases ready tasks to free slots until one of the two runs out, or all that are left wait for something better.
     pub(crate) fn place(&mut self) {
         if self.is_in_grace() {
             return;
         }
+        self.refresh_levels();
         for class in self.class_places.values().copied().collect::<Vec<_>>() {
             self.refresh_class(class);
         }
-        while let Some((task, class)) = self.next_task() {
-            let mut closure = self.closure(&self.tasks[task].inputs.clone());
-            closure.retain(|content| !self.contents[*content].id.path.is_promise());
-            let Some((executor, platform)) = self.choose_executor(task, class, &closure) else { return };
-            self.grant(task, executor, platform, &closure);
+        for decision in self.decide() {
+            self.grant(decision.task, decision.executor, decision.platform, &decision.closure);
         }
     }
 
@@ -64,72 +91,104 @@ impl State {
             || self.classes[class].eligible.iter().all(|(other, _)| avoided.contains(other))
     }
 
-    /// The first task, over all requirements, for which some executor has a free slot.
-    fn next_task(&self) -> Option<(TaskIx, ClassIx)> {
-        let mut best = None;
-        for class in self.class_places.values().copied() {
-            let item = &self.classes[class];
-            let free: Vec<_> = item
-                .eligible
-                .iter()
-                .map(|(executor, _)| *executor)
-                .filter(|executor| self.executors[*executor].slots_free() > 0)
-                .collect();
-            if free.is_empty() {
+    /// Who gets what now.
+    fn decide(&mut self) -> Vec<Decision> {
+        let mut decisions: Vec<Decision> = Vec::new();
+        let mut marks = core::mem::take(&mut self.content_marks);
+        let mut slots = SlotTimes::of(self);
+        let mut queue = Queue::of(self);
+        let mut waiting = 0;
+        while slots.free > 0 && waiting < WINDOW {
+            let Some((task, class, plan)) = queue.next() else { break };
+            let mut candidates = self.candidates(task, class, &slots, &decisions);
+            let Some(best) = candidates.iter().map(|candidate| candidate.end_ms).min() else { continue };
+            let free_best = candidates.iter().filter(|one| one.begin_ms == 0).map(|one| one.end_ms).min();
+            let Some(free_best) = free_best.filter(|free| !is_worth_waiting(best, *free)) else {
+                // It is counted where it would go, so that the next does not wait for the same.
+                if let Some(first) = candidates.iter().min_by_key(|candidate| candidate.end_ms) {
+                    slots.take(first.executor, first.end_ms);
+                    queue.charge(plan);
+                    waiting += 1;
+                }
                 continue;
-            }
-            let goes = |task: TaskIx| free.iter().any(|executor| self.may_go(task, class, *executor));
-            if let Some(first) = item.ready.iter().find(|(_, _, task)| goes(*task))
-                && best.is_none_or(|(other, _)| first < other)
-            {
-                best = Some((first, class));
-            }
+            };
+            let mut closure = self.closure_with(&mut marks, &self.tasks[task].inputs);
+            closure.retain(|content| !self.contents[*content].id.path.is_promise());
+            candidates.retain(|candidate| {
+                let same = free_best.saturating_add(free_best / 100).saturating_add(SAME_END_MS);
+                candidate.begin_ms == 0 && candidate.end_ms <= same
+            });
+            let Some(chosen) = self.choose(candidates, class, &closure) else { continue };
+            slots.take(chosen.executor, chosen.end_ms);
+            queue.charge(plan);
+            decisions.push(Decision { task, executor: chosen.executor, platform: chosen.platform, closure });
         }
-        best.map(|((_, _, task), class)| (*task, class))
+        self.content_marks = marks;
+        decisions
     }
 
-    fn choose_executor(
+    /// Where a task could go, and when it would end there.
+    fn candidates(
         &self,
         task: TaskIx,
         class: ClassIx,
-        closure: &[ContentIx],
-    ) -> Option<(ExecutorIx, Platform)> {
-        let eligible = &self.classes[class].eligible;
-        let given_to = |executor: ExecutorIx, platform: &Platform| {
-            self.executors[executor].given.get(platform).copied().unwrap_or(0)
-        };
-        let given_total: u64 =
-            eligible.iter().map(|(executor, platform)| given_to(*executor, platform)).sum();
-        let slots_of = |executor: ExecutorIx| u64::from(self.executors[executor].capability.slots);
-        let slots_total: u64 = eligible.iter().map(|(executor, _)| slots_of(*executor)).sum();
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for (executor, platform) in eligible {
-            let item = &self.executors[*executor];
-            if item.slots_free() > 0 && self.may_go(task, class, *executor) {
-                candidates.push(Candidate {
-                    executor: *executor,
-                    platform: platform.clone(),
-                    leases: u64::try_from(item.leases.len()).unwrap_or(u64::MAX),
-                    slots: slots_of(*executor),
-                    given: given_to(*executor, platform),
-                    held_bytes: 0,
-                });
+        slots: &SlotTimes,
+        decisions: &[Decision],
+    ) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for (executor, platform) in &self.classes[class].eligible {
+            if !self.may_go(task, class, *executor) {
+                continue;
             }
+            let Some(begin_ms) = slots.first(*executor) else { continue };
+            let item = &self.executors[*executor];
+            let now = decisions.iter().filter(|decision| decision.executor == *executor);
+            let now_same = now.clone().filter(|decision| decision.platform == *platform).count();
+            let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            candidates.push(Candidate {
+                executor: *executor,
+                platform: platform.clone(),
+                begin_ms,
+                end_ms: begin_ms.saturating_add(self.takes_ms(task, *executor, is_emulated(platform))),
+                leases: number(item.leases.len() + now.count()),
+                slots: u64::from(item.capability.slots),
+                given: item.given.get(platform).copied().unwrap_or(0) + number(now_same),
+                held_bytes: 0,
+            });
         }
+        candidates
+    }
+
+    /// Among executors where it ends at nearly the same time: the one whose inputs are there first, then by share.
+    fn choose(&self, mut candidates: Vec<Candidate>, class: ClassIx, closure: &[ContentIx]) -> Option<Candidate> {
         if candidates.len() > 1 {
             self.weigh_inputs(&mut candidates, closure);
         }
+        let eligible = &self.classes[class].eligible;
+        let given = |executor: &ExecutorIx, platform: &Platform| {
+            self.executors[*executor].given.get(platform).copied().unwrap_or(0)
+        };
+        let given_total: u64 = eligible.iter().map(|(executor, platform)| given(executor, platform)).sum();
+        let slots_total: u64 =
+            eligible.iter().map(|(executor, _)| u64::from(self.executors[*executor].capability.slots)).sum();
+        let total: u64 = candidates.iter().map(|candidate| candidate.held_bytes).max().unwrap_or(0);
+        for candidate in &mut candidates {
+            let missing = total.saturating_sub(candidate.held_bytes);
+            candidate.end_ms = candidate.end_ms.saturating_add(missing / BYTES_PER_MS);
+        }
+        let first = candidates.iter().map(|candidate| candidate.end_ms).min().unwrap_or(0);
+        candidates.retain(|candidate| candidate.end_ms <= first.saturating_add(first / 100).saturating_add(SAME_END_MS));
         let held_most = candidates.iter().map(|candidate| candidate.held_bytes).max().unwrap_or(0);
         let name = |candidate: &Candidate| -> &ExecutorName { &self.executors[candidate.executor].name };
-        let best = candidates.into_iter().min_by(|a, b| {
+        candidates.into_iter().min_by(|a, b| {
             let starves = |candidate: &Candidate| is_starving(candidate, given_total, slots_total);
             starves(b)
                 .cmp(&starves(a))
                 .then_with(|| compare_load(a, b))
                 .then_with(|| compare_share(a, b, held_most))
+                .then_with(|| b.held_bytes.cmp(&a.held_bytes))
                 .then_with(|| name(a).cmp(name(b)))
-        })?;
-        Some((best.executor, best.platform))
+        })
     }
 
     fn weigh_inputs(&self, candidates: &mut [Candidate], closure: &[ContentIx]) {
@@ -143,6 +202,115 @@ impl State {
             }
         }
     }
+}
+
+/// When the slots of each executor become free, as far as anybody can tell, in milliseconds from now.
+struct SlotTimes {
+    /// Soonest first.
+    times: BTreeMap<ExecutorIx, Vec<u64>>,
+    /// Slots that are free now.
+    free: usize,
+}
+
+impl SlotTimes {
+    fn of(state: &State) -> Self {
+        let mut times = BTreeMap::new();
+        let mut free = 0;
+        for executor in state.executors.places() {
+            let item = &state.executors[executor];
+            if !item.may_get_leases() {
+                continue;
+            }
+            let running = item.leases.iter().filter_map(|lease| state.leases.get(lease));
+            let mut of_executor: Vec<u64> = running.map(|lease| state.left_ms(lease)).collect();
+            let of_executor_free = item.slots_free().min(SLOTS_LOOKED_AT_MAX);
+            free += of_executor_free;
+            of_executor.extend(core::iter::repeat_n(0, of_executor_free));
+            of_executor.sort_unstable();
+            times.insert(executor, of_executor);
+        }
+        Self { times, free }
+    }
+
+    /// When the first slot of an executor is free.
+    fn first(&self, executor: ExecutorIx) -> Option<u64> {
+        self.times.get(&executor)?.first().copied()
+    }
+
+    /// The first slot of an executor is taken until then.
+    fn take(&mut self, executor: ExecutorIx, until_ms: u64) {
+        let Some(times) = self.times.get_mut(&executor).filter(|times| !times.is_empty()) else { return };
+        self.free = self.free.saturating_sub(usize::from(times[0] == 0));
+        times[0] = until_ms.max(1);
+        times.sort_unstable();
+    }
+}
+
+impl State {
+    /// What a running task has left: one that takes longer than was thought will take longer still.
+    fn left_ms(&self, lease: &crate::state::Lease) -> u64 {
+        let expected_ms = self.takes_ms(lease.task, lease.executor, is_emulated(&lease.platform));
+        let elapsed_ms = self.now.0.saturating_sub(lease.granted.0);
+        expected_ms.saturating_sub(elapsed_ms).max(elapsed_ms / 4).max(1)
+    }
+}
+
+/// Ready tasks in the order in which they are placed: of the plan that has least, the one with the longest way to the end.
+struct Queue<'a> {
+    lines: Vec<Line<'a>>,
+    /// Tasks that run or were just placed, by plan.
+    running: BTreeMap<PlanId, usize>,
+}
+
+struct Line<'a> {
+    class: ClassIx,
+    plan: PlanId,
+    tasks: Peekable<alloc::collections::btree_set::Iter<'a, Ready>>,
+}
+
+impl<'a> Queue<'a> {
+    fn of(state: &'a State) -> Self {
+        let mut lines = Vec::new();
+        for class in state.class_places.values() {
+            for (plan, ready) in &state.classes[*class].ready {
+                if !state.classes[*class].eligible.is_empty() {
+                    lines.push(Line { class: *class, plan: *plan, tasks: ready.iter().peekable() });
+                }
+            }
+        }
+        let mut running = BTreeMap::new();
+        for lease in state.leases.values() {
+            if let Some(plan) = state.tasks[lease.task].plans.first() {
+                *running.entry(*plan).or_insert(0) += 1;
+            }
+        }
+        Self { lines, running }
+    }
+
+    fn next(&mut self) -> Option<(TaskIx, ClassIx, PlanId)> {
+        let running = &self.running;
+        let has = |plan: &PlanId| running.get(plan).copied().unwrap_or(0);
+        let mut best: Option<(usize, &Ready, usize)> = None;
+        for (position, line) in self.lines.iter_mut().enumerate() {
+            let (plan, Some(first)) = (line.plan, line.tasks.peek().copied()) else { continue };
+            if best.is_none_or(|(least, other, _)| (has(&plan), first) < (least, other)) {
+                best = Some((has(&plan), first, position));
+            }
+        }
+        let (_, _, position) = best?;
+        let line = &mut self.lines[position];
+        let (_, _, task) = line.tasks.next()?;
+        Some((*task, line.class, line.plan))
+    }
+
+    fn charge(&mut self, plan: PlanId) {
+        *self.running.entry(plan).or_insert(0) += 1;
+    }
+}
+
+/// Whether an end on a busy executor is so much sooner than on a free one that it is worth waiting for.
+fn is_worth_waiting(busy_end_ms: u64, free_end_ms: u64) -> bool {
+    busy_end_ms.saturating_add(free_end_ms / GAIN_PARTS).saturating_add(SAME_END_MS) < free_end_ms
 }
 
 /// Whether an executor was given less than two thirds of its share: however busy the others keep it with other platforms'

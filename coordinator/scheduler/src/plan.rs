@@ -134,9 +134,17 @@ impl State {
         }
         let mut dropped = Vec::new();
         for task in plan.tasks.into_keys() {
+            let is_ready = self.tasks[task].phase == Phase::Ready;
+            if is_ready {
+                self.queue(task, false);
+            }
             let plans = &mut self.tasks[task].plans;
             plans.retain(|other| *other != id);
-            if plans.is_empty() {
+            let has_none = plans.is_empty();
+            if is_ready && !has_none {
+                self.queue(task, true);
+            }
+            if has_none {
                 dropped.push(task);
             }
         }
@@ -196,6 +204,7 @@ impl State {
                 self.loosen(content);
             }
             let task = core::mem::take(&mut self.tasks[*place]);
+            self.estimates.drop_task(task.described);
             self.tasks.remove(*place);
             self.task_places.remove(&task.id);
             self.out.changed.remove(place);

@@ -1,6 +1,7 @@
 //! Reports: which counts, which result is believed, what is tried again and what has failed.
 use crate::arena::{ContentIx, ExecutorIx, TaskIx};
-use crate::state::{Facts, Link, Phase, TaskOutput};
+use crate::estimate::is_emulated;
+use crate::state::{Facts, Lease, Link, Phase, TaskOutput};
 use crate::{Effect, Fact, LeaseKey, Settled, SettledOutput, State};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,9 @@ impl State {
         let current = self.leases.get(&key.id).filter(|lease| (lease.executor, lease.key) == (executor, key));
         if let Some(task_of_lease) = current.map(|lease| lease.task) {
             if self.tasks[task_of_lease].id == *task {
-                self.end_lease(key.id);
+                if let (Some(lease), Outcome::Built(_)) = (self.end_lease(key.id), &outcome) {
+                    self.measure(&lease);
+                }
                 self.current_report(task_of_lease, executor, outcome);
             }
         } else if let Some(place) = self.task_places.get(task).copied()
@@ -31,6 +34,14 @@ impl State {
         {
             self.late_result(place, executor, key, &outputs);
         }
+    }
+
+    /// Learns from a lease that ended with a result.
+    fn measure(&mut self, lease: &Lease) {
+        let took_ms = self.now.0.saturating_sub(lease.granted.0);
+        let speed = self.executors[lease.executor].speed();
+        let on = (lease.executor, speed, is_emulated(&lease.platform));
+        self.estimates.learn(self.tasks[lease.task].described, on, took_ms);
     }
 
     fn current_report(&mut self, place: TaskIx, executor: ExecutorIx, outcome: Outcome) {

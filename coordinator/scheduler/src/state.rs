@@ -1,5 +1,6 @@
 //! Everything that the core knows: tasks, contents, executors, leases, plans.
 use crate::arena::{Arena, ClassIx, ContentIx, ExecutorIx, Marks, TaskIx};
+use crate::estimate::{Described, Estimates};
 use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::{LeaseKey, Settings, Timestamp};
@@ -36,6 +37,10 @@ pub struct State {
     pub(crate) queues: Queues,
     /// Counts changes of who may run what.
     pub(crate) executors_version: u64,
+    pub(crate) estimates: Estimates,
+    /// What levels were last counted with: measurements, and changes of executors.
+    pub(crate) levels_measured: u64,
+    pub(crate) levels_version: u64,
     /// Something that only a draining executor has may have become needed, or needless.
     pub(crate) drains_changed: bool,
     pub(crate) content_marks: Marks,
@@ -83,8 +88,14 @@ pub(crate) struct Task {
     /// It names an input that nobody described, or depends on itself.
     pub(crate) is_malformed: bool,
     pub(crate) phase: Phase,
-    /// Tasks on the longest way to a root, this one included.
-    pub(crate) level: u32,
+    /// What it is for measurements.
+    pub(crate) described: Described,
+    /// What it takes where nothing is faster or slower than most, natively and emulated.
+    pub(crate) work_ms: [u64; 2],
+    /// What it takes where it takes least.
+    pub(crate) best_ms: u64,
+    /// From its beginning to the end of the last task that waits for it, in milliseconds.
+    pub(crate) level: u64,
     /// Who wants it, in the order of admission.
     pub(crate) plans: Vec<PlanId>,
     /// Of its last lease.
@@ -243,6 +254,14 @@ impl Executor {
         self.link == Link::Connected && !self.is_draining && self.capability.slots > 0
     }
 
+    /// Thousandths of the speed of most, as it says itself.
+    pub(crate) fn speed(&self) -> u64 {
+        match self.capability.speed {
+            0 => 1000,
+            speed => u64::from(speed),
+        }
+    }
+
     pub(crate) fn slots_free(&self) -> usize {
         let slots = usize::try_from(self.capability.slots).unwrap_or(usize::MAX);
         slots.saturating_sub(self.leases.len())
@@ -254,8 +273,8 @@ impl Executor {
 pub(crate) struct Class {
     pub(crate) requirement: Requirement,
     pub(crate) tasks_len: usize,
-    /// Longest way to a root first.
-    pub(crate) ready: BTreeSet<(Reverse<u32>, TaskId, TaskIx)>,
+    /// By the plan that wanted them first: longest way to the end first.
+    pub(crate) ready: BTreeMap<PlanId, BTreeSet<(Reverse<u64>, TaskId, TaskIx)>>,
     /// Executors that may get leases now, and how they run such a task; as of `eligible_version`.
     pub(crate) eligible: Vec<(ExecutorIx, Platform)>,
     pub(crate) eligible_version: u64,
@@ -289,6 +308,9 @@ impl Default for Task {
             resolutions: 0,
             is_malformed: false,
             phase: Phase::Idle,
+            described: Described::default(),
+            work_ms: [0; 2],
+            best_ms: 0,
             level: 0,
             plans: Vec::new(),
             epoch: 0,
@@ -344,7 +366,7 @@ impl Default for Executor {
 impl Default for Class {
     fn default() -> Self {
         let requirement = Requirement { system: System("".into()), target: None, features: Vec::new() };
-        Self { requirement, tasks_len: 0, ready: BTreeSet::new(), eligible: Vec::new(), eligible_version: 0 }
+        Self { requirement, tasks_len: 0, ready: BTreeMap::new(), eligible: Vec::new(), eligible_version: 0 }
     }
 }
 
@@ -369,6 +391,9 @@ impl State {
             pulls: Pulls::default(),
             queues: Queues::default(),
             executors_version: 1,
+            estimates: Estimates::default(),
+            levels_measured: 0,
+            levels_version: 0,
             drains_changed: false,
             content_marks: Marks::default(),
             task_marks: Marks::default(),

@@ -91,6 +91,8 @@ pub struct Capability {
     pub features: Vec<Feature>,
     /// How many tasks run at once.
     pub slots: u32,
+    /// How fast one task runs, in thousandths of a usual processor; 0 when that was not measured.
+    pub speed: u32,
 }
 
 /// What a task needs of the executor that runs it.

@@ -13,4 +13,4 @@ pub use capability::{Capability, Feature, Offer, Platform, Requirement, System, 
 pub use content::{ContentId, PathFacts, StorePath, TrustDomain};
 pub use ids::{BootId, Epoch, ExecutorName, LeaseId, PlanId, TaskId};
 pub use outcome::{BuiltOutput, Failure, FailureClass, Outcome};
-pub use task::{InputDerivation, Output, TaskSpec};
+pub use task::{InputDerivation, Kind, Output, TaskSpec};

@@ -20,6 +20,20 @@ pub struct InputDerivation {
     pub outputs: Vec<String>,
 }
 
+/// How much work a derivation is by what it says of itself: what is believed before anything was measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Kind {
+    /// A text or a handful of links: it prefers to be built where it is wanted.
+    Tiny,
+    /// A download, or anything else whose output is fixed.
+    Fetch,
+    /// A package.
+    #[default]
+    Build,
+    /// A compiler, a kernel, a browser.
+    Heavy,
+}
+
 /// One derivation to realise.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TaskSpec {
@@ -27,6 +41,8 @@ pub struct TaskSpec {
     pub id: TaskId,
     /// The derivation's name, for people.
     pub name: String,
+    /// How much work it looks like.
+    pub kind: Kind,
     /// What it needs of an executor.
     pub requirement: Requirement,
     /// Its outputs, sorted by name.

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use model::{
-    BootId, BuiltOutput, Capability, ContentId, ExecutorName, Failure, FailureClass, InputDerivation,
+    BootId, BuiltOutput, Capability, ContentId, ExecutorName, Failure, FailureClass, InputDerivation, Kind,
     LeaseId, Offer, Outcome, Output, PathFacts, PlanId, Platform, Requirement, StorePath, System, TaskSpec,
     TrustDomain,
 };
@@ -72,6 +72,7 @@ pub fn task(name: &str, inputs: &[&str]) -> TaskSpec {
     TaskSpec {
         id: task_id(name),
         name: name.into(),
+        kind: Kind::Build,
         requirement: native(),
         outputs: vec![Output { name: "out".into(), path: path(name) }],
         input_derivations: inputs.iter().map(input).collect(),

@@ -1,0 +1,315 @@
+//! What a task will take: from what was measured of the same derivation, version or package, else from its kind; and how fast each
+//! executor turned out to be.
+//!
+//! A measurement is divided by its executor's slowness before it is kept, so that one sample informs about all. Medians
+//! everywhere: a quarter of all builds is far from its mean.
+use crate::arena::{Arena, ExecutorIx, SubjectIx};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::{String, ToString},
+    vec::Vec,
+};
+use model::{Kind, Platform, StorePath};
+
+/// Measurements of one subject that count.
+const SAMPLES_MAX: usize = 32;
+/// Subjects that are remembered; those that were not measured for longest are forgotten first.
+const SUBJECTS_MAX: usize = 200_000;
+/// Ratios are counted in thousandths.
+const UNIT: u64 = 1000;
+/// What a build takes longer under emulation until that was measured: forks most, downloads not at all.
+const EMULATION: u64 = 9 * UNIT;
+const EMULATION_OF_TINY: u64 = 16 * UNIT;
+/// How many measurements the belief weighs that an executor or emulation is as it usually is.
+const BELIEF: usize = 4;
+/// Measurements of a kind that replace what is believed of it.
+const KIND_SAMPLES_MIN: usize = 8;
+/// Nothing takes no time at all.
+const LEAST_MS: u64 = 10;
+
+/// Measurements, newest last.
+#[derive(Clone, Debug, Default)]
+struct Samples {
+    last: VecDeque<u64>,
+    median: u64,
+}
+
+impl Samples {
+    fn push(&mut self, sample: u64) {
+        if self.last.len() >= SAMPLES_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(sample);
+        self.median = median(self.last.iter().copied());
+    }
+
+    fn known(&self) -> Option<u64> {
+        (!self.last.is_empty()).then_some(self.median)
+    }
+}
+
+fn median(samples: impl Iterator<Item = u64>) -> u64 {
+    let mut sorted: Vec<u64> = samples.collect();
+    sorted.sort_unstable();
+    match (sorted.get(sorted.len() / 2), sorted.get(sorted.len().saturating_sub(1) / 2)) {
+        (Some(upper), Some(lower)) => lower.midpoint(*upper),
+        _ => 0,
+    }
+}
+
+/// What something was measured of.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Name {
+    Derivation(StorePath),
+    /// Name and version.
+    Version(String),
+    /// Name without version.
+    Package(String),
+}
+
+#[derive(Debug, Default)]
+struct Subject {
+    name: Option<Name>,
+    /// Natively, and under emulation: that is another thing.
+    samples: [Samples; 2],
+    /// Tasks that are this.
+    tasks: usize,
+    /// When it was measured last, counted in measurements.
+    age: u64,
+}
+
+/// What a task is, for measurements: the nearest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Described {
+    subjects: [SubjectIx; 3],
+    kind: Kind,
+}
+
+impl Default for Described {
+    fn default() -> Self {
+        Self { subjects: [crate::arena::Place::at(0); 3], kind: Kind::default() }
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug)]
+pub(crate) struct Estimates {
+    subjects: Arena<SubjectIx, Subject>,
+    places: BTreeMap<Name, SubjectIx>,
+    /// Measured subjects by age.
+    ages: BTreeMap<u64, SubjectIx>,
+    /// By kind, natively and emulated.
+    kinds: BTreeMap<Kind, [Samples; 2]>,
+    /// Thousandths of what was expected, by executor, natively and emulated.
+    slowness: BTreeMap<ExecutorIx, [Samples; 2]>,
+    /// Thousandths of the time without emulation.
+    emulation: BTreeMap<Kind, Samples>,
+    /// Counts measurements.
+    measured: u64,
+}
+
+impl Default for Estimates {
+    fn default() -> Self {
+        Self {
+            subjects: Arena::new(),
+            places: BTreeMap::new(),
+            ages: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            slowness: BTreeMap::new(),
+            emulation: BTreeMap::new(),
+            measured: 0,
+        }
+    }
+}
+
+impl Estimates {
+    /// How many measurements there were.
+    pub(crate) fn measured(&self) -> u64 {
+        self.measured
+    }
+
+    /// Describes a task, until it is dropped.
+    pub(crate) fn describe(&mut self, derivation: &StorePath, name: &str, kind: Kind) -> Described {
+        let names = [
+            Name::Derivation(derivation.clone()),
+            Name::Version(name.to_string()),
+            Name::Package(package(name).to_string()),
+        ];
+        let subjects = names.map(|name| self.subject(name));
+        for subject in subjects {
+            self.subjects[subject].tasks += 1;
+        }
+        Described { subjects, kind }
+    }
+
+    /// A described task is gone.
+    pub(crate) fn drop_task(&mut self, task: Described) {
+        for place in task.subjects {
+            let subject = &mut self.subjects[place];
+            subject.tasks = subject.tasks.saturating_sub(1);
+            if subject.tasks == 0 && subject.age == 0 {
+                self.forget(place);
+            }
+        }
+    }
+
+    fn subject(&mut self, name: Name) -> SubjectIx {
+        if let Some(place) = self.places.get(&name) {
+            return *place;
+        }
+        let place = self.subjects.insert(Subject { name: Some(name.clone()), ..Subject::default() });
+        self.places.insert(name, place);
+        place
+    }
+
+    fn forget(&mut self, place: SubjectIx) {
+        let subject = core::mem::take(&mut self.subjects[place]);
+        if let Some(name) = subject.name {
+            self.places.remove(&name);
+        }
+        self.ages.remove(&subject.age);
+        self.subjects.remove(place);
+    }
+
+    /// What a task takes on an executor that is as fast as most.
+    pub(crate) fn work_ms(&self, task: Described, is_emulated: bool) -> u64 {
+        let known = self.known_ms(task, is_emulated);
+        known.unwrap_or_else(|| self.believed_ms(task.kind, is_emulated)).max(LEAST_MS)
+    }
+
+    /// What a task takes on one executor, given what it takes on most. `speed` is what the executor says of itself.
+    pub(crate) fn on_ms(&self, work_ms: u64, executor: ExecutorIx, speed: u64, is_emulated: bool) -> u64 {
+        scaled(work_ms, self.slowness(executor, speed, is_emulated)).max(LEAST_MS)
+    }
+
+    /// Learns from a build that took so long.
+    pub(crate) fn learn(&mut self, task: Described, on: (ExecutorIx, u64, bool), took_ms: u64) {
+        let (executor, speed, is_emulated) = on;
+        let took_ms = took_ms.max(1);
+        let advertised = advertised(speed);
+        let of_executor = |estimates: &mut Self, ratio: u64| {
+            let samples = &mut estimates.slowness.entry(executor).or_default()[usize::from(is_emulated)];
+            if samples.last.is_empty() {
+                // What it says of itself weighs as much as a few measurements.
+                (0..BELIEF).for_each(|_| samples.push(advertised));
+            }
+            samples.push(ratio);
+        };
+        // Only what was measured before says something about this executor, and about emulation.
+        if let Some(known_ms) = self.known_same_ms(task, is_emulated) {
+            of_executor(self, ratio(took_ms, known_ms));
+        } else if is_emulated && let Some(native_ms) = self.known_same_ms(task, false) {
+            let without_ms = unscaled(took_ms, self.slowness(executor, speed, true));
+            let expected_ms = scaled(native_ms, self.emulation(task.kind));
+            let samples = self.emulation.entry(task.kind).or_default();
+            if samples.last.is_empty() {
+                (0..BELIEF).for_each(|_| samples.push(usual_emulation(task.kind)));
+            }
+            samples.push(ratio(without_ms, native_ms));
+            of_executor(self, ratio(took_ms, expected_ms));
+        }
+        let work_ms = unscaled(took_ms, self.slowness(executor, speed, is_emulated)).max(1);
+        self.remember(task, is_emulated, work_ms);
+    }
+
+    /// Remembers what a task takes on an executor that is as fast as most.
+    pub(crate) fn remember(&mut self, task: Described, is_emulated: bool, work_ms: u64) {
+        self.measured += 1;
+        let way = usize::from(is_emulated);
+        self.kinds.entry(task.kind).or_default()[way].push(work_ms);
+        for place in task.subjects {
+            // Ages are different for each.
+            self.measured += 1;
+            let subject = &mut self.subjects[place];
+            self.ages.remove(&subject.age);
+            subject.age = self.measured;
+            subject.samples[way].push(work_ms);
+            self.ages.insert(self.measured, place);
+        }
+        if self.ages.len() > SUBJECTS_MAX {
+            let oldest = self.ages.values().copied().find(|place| self.subjects[*place].tasks == 0);
+            oldest.into_iter().for_each(|place| self.forget(place));
+        }
+    }
+
+    /// From the same way of running, else from the other.
+    fn known_ms(&self, task: Described, is_emulated: bool) -> Option<u64> {
+        self.known_same_ms(task, is_emulated).or_else(|| {
+            let other_ms = self.known_same_ms(task, !is_emulated)?;
+            let emulation = self.emulation(task.kind);
+            Some(if is_emulated { scaled(other_ms, emulation) } else { unscaled(other_ms, emulation) })
+        })
+    }
+
+    fn known_same_ms(&self, task: Described, is_emulated: bool) -> Option<u64> {
+        let way = usize::from(is_emulated);
+        task.subjects.iter().find_map(|place| self.subjects[*place].samples[way].known())
+    }
+
+    /// What a kind takes, before anything of the package was measured.
+    fn believed_ms(&self, kind: Kind, is_emulated: bool) -> u64 {
+        if let Some(samples) = self.kinds.get(&kind).map(|ways| &ways[usize::from(is_emulated)])
+            && samples.last.len() >= KIND_SAMPLES_MIN
+        {
+            return samples.median;
+        }
+        let native_ms = match kind {
+            Kind::Tiny => 120,
+            Kind::Fetch => 1_500,
+            Kind::Build => 25_000,
+            Kind::Heavy => 900_000,
+        };
+        if is_emulated { scaled(native_ms, self.emulation(kind)) } else { native_ms }
+    }
+
+    fn emulation(&self, kind: Kind) -> u64 {
+        let measured = self.emulation.get(&kind).and_then(Samples::known);
+        measured.unwrap_or_else(|| usual_emulation(kind))
+    }
+
+    /// Thousandths of the time that most executors take.
+    fn slowness(&self, executor: ExecutorIx, speed: u64, is_emulated: bool) -> u64 {
+        let ways = self.slowness.get(&executor);
+        let same = ways.and_then(|ways| ways[usize::from(is_emulated)].known());
+        // How it emulates says something about the rest, too.
+        let other = ways.and_then(|ways| ways[usize::from(!is_emulated)].known());
+        same.or(other).unwrap_or_else(|| advertised(speed))
+    }
+}
+
+fn advertised(speed: u64) -> u64 {
+    UNIT * UNIT / speed.clamp(10, 100_000)
+}
+
+fn usual_emulation(kind: Kind) -> u64 {
+    match kind {
+        Kind::Fetch => UNIT,
+        Kind::Tiny => EMULATION_OF_TINY,
+        Kind::Build | Kind::Heavy => EMULATION,
+    }
+}
+
+/// A name without its version, which begins with the first dash that no letter follows.
+fn package(name: &str) -> &str {
+    let bytes = name.as_bytes();
+    let is_version = |at: &usize| bytes[*at] == b'-' && bytes.get(at + 1).is_some_and(|next| !next.is_ascii_alphabetic());
+    let end = (0..bytes.len()).find(is_version).unwrap_or(bytes.len());
+    name.get(..end).unwrap_or(name)
+}
+
+fn scaled(ms: u64, thousandths: u64) -> u64 {
+    ms.saturating_mul(thousandths) / UNIT
+}
+
+fn unscaled(ms: u64, thousandths: u64) -> u64 {
+    ms.saturating_mul(UNIT) / thousandths.max(1)
+}
+
+fn ratio(took_ms: u64, expected_ms: u64) -> u64 {
+    (took_ms.saturating_mul(UNIT) / expected_ms.max(1)).clamp(1, 1_000_000)
+}
+
+/// Whether builds on a platform are emulated.
+pub(crate) fn is_emulated(platform: &Platform) -> bool {
+    matches!(platform, Platform::Emulated(_))
+}
