@@ -22,6 +22,7 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Resolved { task, number, resolution } => state.resolved(&task, number, resolution),
         Event::Stored(content) => state.stored(&content),
         Event::PullFailed { content, from } => state.pull_failed(&content, &from),
+        Event::Remembered(measurements) => state.estimates.restore(&measurements),
         Event::Tick => state.tick(),
     }
     state.settle();

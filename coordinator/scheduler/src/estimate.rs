@@ -3,6 +3,7 @@
 //!
 //! A measurement is divided by its executor's slowness before it is kept, so that one sample informs about all. Medians
 //! everywhere: a quarter of all builds is far from its mean.
+use crate::Measurement;
 use crate::arena::{Arena, ExecutorIx, SubjectIx};
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -61,10 +62,10 @@ fn median(samples: impl Iterator<Item = u64>) -> u64 {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Name {
     Derivation(StorePath),
-    /// Name and version.
-    Version(String),
+    /// Name and version, of one kind: an environment of links may be named as the package that it is for.
+    Version(Kind, String),
     /// Name without version.
-    Package(String),
+    Package(Kind, String),
 }
 
 #[derive(Debug, Default)]
@@ -132,14 +133,23 @@ impl Estimates {
     pub(crate) fn describe(&mut self, derivation: &StorePath, name: &str, kind: Kind) -> Described {
         let names = [
             Name::Derivation(derivation.clone()),
-            Name::Version(name.to_string()),
-            Name::Package(package(name).to_string()),
+            Name::Version(kind, name.to_string()),
+            Name::Package(kind, package(name).to_string()),
         ];
         let subjects = names.map(|name| self.subject(name));
         for subject in subjects {
             self.subjects[subject].tasks += 1;
         }
         Described { subjects, kind }
+    }
+
+    /// Remembers what was measured before.
+    pub(crate) fn restore(&mut self, measurements: &[Measurement]) {
+        for measured in measurements {
+            let task = self.describe(&measured.derivation, &measured.name, measured.kind);
+            self.remember(task, measured.is_emulated, measured.work_ms);
+            self.drop_task(task);
+        }
     }
 
     /// A described task is gone.
@@ -196,17 +206,19 @@ impl Estimates {
             samples.push(ratio);
         };
         // Only what was measured before says something about this executor, and about emulation.
-        if let Some(known_ms) = self.known_same_ms(task, is_emulated) {
-            of_executor(self, ratio(took_ms, known_ms));
-        } else if is_emulated && let Some(native_ms) = self.known_same_ms(task, false) {
-            let without_ms = unscaled(took_ms, self.slowness(executor, speed, true));
-            let expected_ms = scaled(native_ms, self.emulation(task.kind));
-            let samples = self.emulation.entry(task.kind).or_default();
-            if samples.last.is_empty() {
-                (0..BELIEF).for_each(|_| samples.push(usual_emulation(task.kind)));
+        match self.nearest(task, is_emulated) {
+            Some((known_ms, true)) => of_executor(self, ratio(took_ms, known_ms)),
+            Some((native_ms, false)) if is_emulated => {
+                let without_ms = unscaled(took_ms, self.slowness(executor, speed, true));
+                let expected_ms = scaled(native_ms, self.emulation(task.kind));
+                let samples = self.emulation.entry(task.kind).or_default();
+                if samples.last.is_empty() {
+                    (0..BELIEF).for_each(|_| samples.push(usual_emulation(task.kind)));
+                }
+                samples.push(ratio(without_ms, native_ms));
+                of_executor(self, ratio(took_ms, expected_ms));
             }
-            samples.push(ratio(without_ms, native_ms));
-            of_executor(self, ratio(took_ms, expected_ms));
+            _ => {}
         }
         let work_ms = unscaled(took_ms, self.slowness(executor, speed, is_emulated)).max(1);
         self.remember(task, is_emulated, work_ms);
@@ -232,18 +244,23 @@ impl Estimates {
         }
     }
 
-    /// From the same way of running, else from the other.
     fn known_ms(&self, task: Described, is_emulated: bool) -> Option<u64> {
-        self.known_same_ms(task, is_emulated).or_else(|| {
-            let other_ms = self.known_same_ms(task, !is_emulated)?;
-            let emulation = self.emulation(task.kind);
-            Some(if is_emulated { scaled(other_ms, emulation) } else { unscaled(other_ms, emulation) })
+        let (known_ms, is_same_way) = self.nearest(task, is_emulated)?;
+        let emulation = self.emulation(task.kind);
+        Some(match (is_same_way, is_emulated) {
+            (true, _) => known_ms,
+            (false, true) => scaled(known_ms, emulation),
+            (false, false) => unscaled(known_ms, emulation),
         })
     }
 
-    fn known_same_ms(&self, task: Described, is_emulated: bool) -> Option<u64> {
-        let way = usize::from(is_emulated);
-        task.subjects.iter().find_map(|place| self.subjects[*place].samples[way].known())
+    /// What was measured of the nearest subject, and whether it ran the same way.
+    fn nearest(&self, task: Described, is_emulated: bool) -> Option<(u64, bool)> {
+        task.subjects.iter().find_map(|place| {
+            let samples = &self.subjects[*place].samples;
+            let of = |way: bool| samples[usize::from(way)].known().map(|known| (known, way == is_emulated));
+            of(is_emulated).or(of(!is_emulated))
+        })
     }
 
     /// What a kind takes, before anything of the package was measured.

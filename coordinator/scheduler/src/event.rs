@@ -1,8 +1,8 @@
 //! What the core is told: facts about plans, executors, leases and content, each with the time at which it is applied.
 use alloc::{string::String, vec::Vec};
 use model::{
-    BootId, Capability, ContentId, Epoch, ExecutorName, Failure, LeaseId, Outcome, PlanId, Platform, TaskId,
-    TaskSpec,
+    BootId, Capability, ContentId, Epoch, ExecutorName, Failure, Kind, LeaseId, Outcome, PlanId, Platform,
+    StorePath, TaskId, TaskSpec,
 };
 
 /// Milliseconds since some moment that the shell chose; never goes back.
@@ -126,6 +126,21 @@ pub struct Held {
     pub is_last: bool,
 }
 
+/// What a build took, on an executor that is as fast as most.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Measurement {
+    /// What was built.
+    pub derivation: StorePath,
+    /// The derivation's name.
+    pub name: String,
+    /// How much work it looked like.
+    pub kind: Kind,
+    /// Whether it ran under emulation.
+    pub is_emulated: bool,
+    /// How long it took, in milliseconds.
+    pub work_ms: u64,
+}
+
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -187,6 +202,8 @@ pub enum Event {
         /// Who was asked.
         from: Vec<ExecutorName>,
     },
+    /// What was measured before a restart, oldest first.
+    Remembered(Vec<Measurement>),
     /// Time passed.
     Tick,
 }

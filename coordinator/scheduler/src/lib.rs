@@ -33,7 +33,7 @@ pub use effect::{
     Snapshot, TaskChange, TaskState, Waiting,
 };
 pub use event::{
-    Binding, Event, Held, Holder, KnownContent, LeaseKey, NewPlan, Resolution, Root, RunningLease, Settings,
+    Binding, Event, Held, Holder, KnownContent, LeaseKey, Measurement, NewPlan, Resolution, Root, RunningLease, Settings,
     Timestamp,
 };
 pub use state::State;

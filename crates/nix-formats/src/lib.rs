@@ -4,6 +4,7 @@ pub mod base32;
 pub mod checks;
 pub mod content_address;
 pub mod derivation;
+pub mod effort;
 pub mod hash;
 pub mod modulo;
 pub mod nar;

@@ -19,6 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("nix-daemon", &["nix-formats"]),
     ("cas", &["nix-formats"]),
     ("scheduler", &["model"]),
+    ("schedule", &["scheduler", "model", "nix-formats"]),
     ("proto", &["model", "nix-formats"]),
     ("coordinator", &["scheduler", "model", "proto", "cas", "node", "nix-formats"]),
     ("executor", &["sandbox", "model", "nix-formats", "proto", "cas", "node"]),
