@@ -2,10 +2,11 @@
 use crate::paths;
 use model::capability::{BUILTIN, CA_DERIVATIONS, FIXED_OUTPUT_NETWORK};
 use model::{
-    ContentId, InputDerivation, Output, PathFacts, Requirement, StorePath, System, TaskId, TaskSpec,
+    ContentId, InputDerivation, Kind, Output, PathFacts, Requirement, StorePath, System, TaskId, TaskSpec,
     TrustDomain,
 };
 use nix_formats::derivation::{self, Derivation, DerivationError, Method};
+use nix_formats::effort::{Effort, effort_of};
 use nix_formats::hash::HashAlgorithm;
 use nix_formats::modulo::ModuloHash;
 use nix_formats::store_path::StoreDir;
@@ -46,6 +47,8 @@ pub struct KnownDerivation {
     pub modulo: ModuloHash,
     /// Its name, for people.
     pub name: String,
+    /// How much work it looks like.
+    pub kind: Kind,
     /// What it needs of an executor.
     pub requirement: Requirement,
     /// Its outputs, sorted by name.
@@ -96,6 +99,7 @@ impl KnownDerivation {
         Self {
             text,
             modulo,
+            kind: kind(&name, derivation),
             name,
             requirement,
             outputs: derivation.outputs.iter().map(output).collect(),
@@ -127,6 +131,15 @@ impl KnownDerivation {
     /// Whether paths of outputs are known only when it is built, or what it needs.
     pub fn has_promises(&self) -> bool {
         self.outputs.iter().any(|output| output.path.is_promise())
+    }
+}
+
+fn kind(name: &str, derivation: &Derivation) -> Kind {
+    match effort_of(name, derivation) {
+        Effort::Tiny => Kind::Tiny,
+        Effort::Fetch => Kind::Fetch,
+        Effort::Build => Kind::Build,
+        Effort::Heavy => Kind::Heavy,
     }
 }
 
@@ -348,6 +361,7 @@ impl Knowledge {
             specs.push(TaskSpec {
                 id: task.clone(),
                 name: known.name.clone(),
+                kind: known.kind,
                 requirement: known.requirement.clone(),
                 outputs: known.outputs.clone(),
                 input_derivations,

@@ -87,7 +87,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Shutdown) -
         abandoned_after: config.abandoned_after(),
     };
     let mut core = Engine::new(parts);
-    core.restore(recorded.plans, recorded.failures, recorded.holders).await?;
+    core.restore(recorded.plans, recorded.failures, recorded.holders, recorded.measurements).await?;
     let mut engine_task = node::task::spawn("engine", core.run(commands));
     let pulls = node::task::spawn("pulls", forward_pulls(pulls_ended, engine.clone()));
     let reload = node::task::spawn("certificates", reload_on_hangup(tls.clone()));

@@ -79,7 +79,8 @@ impl State {
         let made: BTreeSet<ContentIx> = outputs.iter().map(|output| output.content).collect();
         let needs_resolution = spec.needs_resolution;
         let described = self.estimates.describe(&spec.id.path, &spec.name, spec.kind);
-        let task = Task { id: spec.id.clone(), described, class, outputs, needs_resolution, ..Task::default() };
+        let task =
+            Task { id: spec.id.clone(), described, class, outputs, needs_resolution, ..Task::default() };
         let place = self.tasks.insert(task);
         for content in made {
             self.contents[content].makers.push(place);

@@ -1,5 +1,5 @@
 //! What the core wants done: facts to record first, then leases, messages and pulls, in this order.
-use crate::event::{Binding, Holder, LeaseKey};
+use crate::event::{Binding, Holder, LeaseKey, Measurement};
 use alloc::{string::String, vec::Vec};
 use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, Platform, Requirement, StorePath, TaskId};
 
@@ -87,6 +87,8 @@ pub enum Fact {
     NotHeld(ContentId, Holder),
     /// A plan ended.
     PlanEnded(PlanId, PlanSummary),
+    /// A build took so long.
+    Measured(Measurement),
 }
 
 /// How a task was settled.

@@ -172,6 +172,17 @@ impl Estimates {
         place
     }
 
+    /// Forgets what was not measured for longest, unless a task still is that.
+    fn forget_oldest(&mut self) {
+        let Some((_, oldest)) = self.ages.pop_first() else { return };
+        if self.subjects[oldest].tasks == 0 {
+            return self.forget(oldest);
+        }
+        self.measured += 1;
+        self.subjects[oldest].age = self.measured;
+        self.ages.insert(self.measured, oldest);
+    }
+
     fn forget(&mut self, place: SubjectIx) {
         let subject = core::mem::take(&mut self.subjects[place]);
         if let Some(name) = subject.name {
@@ -192,8 +203,13 @@ impl Estimates {
         scaled(work_ms, self.slowness(executor, speed, is_emulated)).max(LEAST_MS)
     }
 
-    /// Learns from a build that took so long.
-    pub(crate) fn learn(&mut self, task: Described, on: (ExecutorIx, u64, bool), took_ms: u64) {
+    /// Learns from a build that took so long. Gives what it would take on an executor that is as fast as most.
+    pub(crate) fn learn(
+        &mut self,
+        task: Described,
+        on: (ExecutorIx, u64, bool),
+        took_ms: u64,
+    ) -> Measurement {
         let (executor, speed, is_emulated) = on;
         let took_ms = took_ms.max(1);
         let advertised = advertised(speed);
@@ -222,6 +238,16 @@ impl Estimates {
         }
         let work_ms = unscaled(took_ms, self.slowness(executor, speed, is_emulated)).max(1);
         self.remember(task, is_emulated, work_ms);
+        let [derivation, version, _] = task.subjects.map(|place| self.subjects[place].name.clone());
+        let derivation = match derivation {
+            Some(Name::Derivation(path)) => path,
+            _ => StorePath::from_validated(""),
+        };
+        let name = match version {
+            Some(Name::Version(_, name)) => name,
+            _ => String::new(),
+        };
+        Measurement { derivation, name, kind: task.kind, is_emulated, work_ms }
     }
 
     /// Remembers what a task takes on an executor that is as fast as most.
@@ -238,9 +264,10 @@ impl Estimates {
             subject.samples[way].push(work_ms);
             self.ages.insert(self.measured, place);
         }
-        if self.ages.len() > SUBJECTS_MAX {
-            let oldest = self.ages.values().copied().find(|place| self.subjects[*place].tasks == 0);
-            oldest.into_iter().for_each(|place| self.forget(place));
+        for _ in 0..task.subjects.len() {
+            if self.ages.len() > SUBJECTS_MAX {
+                self.forget_oldest();
+            }
         }
     }
 
@@ -309,7 +336,8 @@ fn usual_emulation(kind: Kind) -> u64 {
 /// A name without its version, which begins with the first dash that no letter follows.
 fn package(name: &str) -> &str {
     let bytes = name.as_bytes();
-    let is_version = |at: &usize| bytes[*at] == b'-' && bytes.get(at + 1).is_some_and(|next| !next.is_ascii_alphabetic());
+    let is_version =
+        |at: &usize| bytes[*at] == b'-' && bytes.get(at + 1).is_some_and(|next| !next.is_ascii_alphabetic());
     let end = (0..bytes.len()).find(is_version).unwrap_or(bytes.len());
     name.get(..end).unwrap_or(name)
 }

@@ -130,7 +130,8 @@ impl State {
             let executor = &self.executors[*executor];
             executor.may_get_leases() && class.requirement.platform_in(&executor.capability).is_some()
         };
-        let fitting: Vec<_> = self.executors.places().filter(fits).map(|place| &self.executors[place]).collect();
+        let fitting: Vec<_> =
+            self.executors.places().filter(fits).map(|place| &self.executors[place]).collect();
         // A task may wait for one that is busy.
         let has_free = fitting.iter().any(|executor| executor.slots_free() > 0);
         let has_busy = fitting.iter().any(|executor| !executor.leases.is_empty());

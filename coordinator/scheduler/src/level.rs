@@ -2,9 +2,9 @@
 //!
 //! The largest level is the critical path. Levels follow what was measured: after every so many measurements they are
 //! counted anew, which costs each measurement a constant number of tasks.
+use crate::State;
 use crate::arena::{ClassIx, Place, TaskIx};
 use crate::estimate::is_emulated;
-use crate::State;
 use alloc::{vec, vec::Vec};
 use core::cmp::Reverse;
 
@@ -88,12 +88,19 @@ impl State {
     fn best_ms(&self, place: TaskIx) -> u64 {
         let class: ClassIx = self.tasks[place].class;
         let eligible = &self.classes[class].eligible;
-        let times = eligible.iter().map(|(executor, platform)| self.takes_ms(place, *executor, is_emulated(platform)));
+        let times = eligible
+            .iter()
+            .map(|(executor, platform)| self.takes_ms(place, *executor, is_emulated(platform)));
         times.min().unwrap_or(self.tasks[place].work_ms[0])
     }
 
     /// What a task takes on an executor.
-    pub(crate) fn takes_ms(&self, place: TaskIx, executor: crate::arena::ExecutorIx, is_emulated: bool) -> u64 {
+    pub(crate) fn takes_ms(
+        &self,
+        place: TaskIx,
+        executor: crate::arena::ExecutorIx,
+        is_emulated: bool,
+    ) -> u64 {
         let work_ms = self.tasks[place].work_ms[usize::from(is_emulated)];
         self.estimates.on_ms(work_ms, executor, self.executors[executor].speed(), is_emulated)
     }

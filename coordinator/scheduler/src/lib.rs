@@ -8,8 +8,8 @@ mod arena;
 mod cancel;
 mod content;
 mod drain;
-mod estimate;
 pub mod effect;
+mod estimate;
 pub mod event;
 mod executors;
 mod invariants;
@@ -33,7 +33,7 @@ pub use effect::{
     Snapshot, TaskChange, TaskState, Waiting,
 };
 pub use event::{
-    Binding, Event, Held, Holder, KnownContent, LeaseKey, Measurement, NewPlan, Resolution, Root, RunningLease, Settings,
-    Timestamp,
+    Binding, Event, Held, Holder, KnownContent, LeaseKey, Measurement, NewPlan, Resolution, Root,
+    RunningLease, Settings, Timestamp,
 };
 pub use state::State;

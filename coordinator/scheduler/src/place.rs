@@ -160,7 +160,12 @@ impl State {
     }
 
     /// Among executors where it ends at nearly the same time: the one whose inputs are there first, then by share.
-    fn choose(&self, mut candidates: Vec<Candidate>, class: ClassIx, closure: &[ContentIx]) -> Option<Candidate> {
+    fn choose(
+        &self,
+        mut candidates: Vec<Candidate>,
+        class: ClassIx,
+        closure: &[ContentIx],
+    ) -> Option<Candidate> {
         if candidates.len() > 1 {
             self.weigh_inputs(&mut candidates, closure);
         }
@@ -177,7 +182,9 @@ impl State {
             candidate.end_ms = candidate.end_ms.saturating_add(missing / BYTES_PER_MS);
         }
         let first = candidates.iter().map(|candidate| candidate.end_ms).min().unwrap_or(0);
-        candidates.retain(|candidate| candidate.end_ms <= first.saturating_add(first / 100).saturating_add(SAME_END_MS));
+        candidates.retain(|candidate| {
+            candidate.end_ms <= first.saturating_add(first / 100).saturating_add(SAME_END_MS)
+        });
         let held_most = candidates.iter().map(|candidate| candidate.held_bytes).max().unwrap_or(0);
         let name = |candidate: &Candidate| -> &ExecutorName { &self.executors[candidate.executor].name };
         candidates.into_iter().min_by(|a, b| {

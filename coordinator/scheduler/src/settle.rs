@@ -41,7 +41,8 @@ impl State {
         let took_ms = self.now.0.saturating_sub(lease.granted.0);
         let speed = self.executors[lease.executor].speed();
         let on = (lease.executor, speed, is_emulated(&lease.platform));
-        self.estimates.learn(self.tasks[lease.task].described, on, took_ms);
+        let measured = self.estimates.learn(self.tasks[lease.task].described, on, took_ms);
+        self.out.record(Fact::Measured(measured));
     }
 
     fn current_report(&mut self, place: TaskIx, executor: ExecutorIx, outcome: Outcome) {

@@ -8,7 +8,8 @@ use crate::submit::{Known, held, known_contents, resolve};
 use cas::ContentStore;
 use model::{ContentId, PlanId, StorePath, TaskId, TrustDomain};
 use scheduler::{
-    AvailableRoot, Fact, Holder, NewPlan, News, PlanSummary, Root, Snapshot, TaskChange, TaskState,
+    AvailableRoot, Event, Fact, Holder, Measurement, NewPlan, News, PlanSummary, Root, Snapshot, TaskChange,
+    TaskState,
 };
 use std::collections::HashSet;
 use thiserror::Error;
@@ -31,7 +32,9 @@ impl Engine {
         plans: Vec<RecordedPlan>,
         failures: Vec<RecordedFailure>,
         holders: Vec<(ContentId, Holder)>,
+        measurements: Vec<Measurement>,
     ) -> Result<(), EngineError> {
+        self.apply(Event::Remembered(measurements));
         self.recorded_holders = RecordedHolders::new(holders);
         for recorded in plans {
             let own = own_failures(&recorded, &failures);

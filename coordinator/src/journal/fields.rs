@@ -1,5 +1,5 @@
 //! How lists and closed enums look in the journal's columns.
-use model::{ContentId, ExecutorName, FailureClass, StorePath, TrustDomain};
+use model::{ContentId, ExecutorName, FailureClass, Kind, StorePath, TrustDomain};
 use scheduler::{Holder, PlanSummary, Root};
 use std::collections::HashMap;
 
@@ -23,6 +23,18 @@ pub(super) fn class_name(class: FailureClass) -> &'static str {
 
 pub(super) fn parse_class(name: &str) -> Option<FailureClass> {
     CLASSES.iter().find(|pair| pair.0 == name).map(|pair| pair.1)
+}
+
+/// Kinds of derivations by name; a name is never reused.
+const KINDS: [(&str, Kind); 4] =
+    [("tiny", Kind::Tiny), ("fetch", Kind::Fetch), ("build", Kind::Build), ("heavy", Kind::Heavy)];
+
+pub(super) fn kind_name(kind: Kind) -> &'static str {
+    KINDS.iter().find(|pair| pair.1 == kind).map_or("build", |pair| pair.0)
+}
+
+pub(super) fn parse_kind(name: &str) -> Option<Kind> {
+    KINDS.iter().find(|pair| pair.0 == name).map(|pair| pair.1)
 }
 
 pub(super) fn holder(holder: &Holder) -> String {

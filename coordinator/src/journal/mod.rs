@@ -8,7 +8,7 @@ mod write;
 
 use model::{ContentId, Failure, PathFacts, PlanId, StorePath, TaskId};
 use nix_formats::modulo::ModuloHash;
-use scheduler::{Binding, Fact, Holder, PlanSummary, Root};
+use scheduler::{Binding, Fact, Holder, Measurement, PlanSummary, Root};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,6 +93,8 @@ pub struct Recorded {
     pub plans: Vec<RecordedPlan>,
     /// Tasks that failed, oldest first.
     pub failures: Vec<RecordedFailure>,
+    /// What builds took, oldest first.
+    pub measurements: Vec<Measurement>,
 }
 
 /// A plan of an earlier run.

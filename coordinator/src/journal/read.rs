@@ -3,7 +3,7 @@ use super::{AdmittedPlan, JournalError, Recorded, RecordedFailure, RecordedPlan,
 use model::{ContentId, Failure, PathFacts, PlanId, StorePath};
 use nix_formats::modulo::ModuloHash;
 use rusqlite::{Connection, Row};
-use scheduler::Binding;
+use scheduler::{Binding, Measurement};
 use std::sync::Arc;
 
 /// What SQLite or a row says.
@@ -37,6 +37,12 @@ pub(super) fn recorded(database: &Connection) -> Result<Recorded, JournalError> 
         })?,
         plans: all(database, "plans", "SELECT * FROM plans ORDER BY position", plan)?,
         failures: all(database, "failures", "SELECT * FROM failures ORDER BY position", failure)?,
+        measurements: all(
+            database,
+            "measurements",
+            "SELECT derivation, name, kind, is_emulated, work_ms FROM measurements ORDER BY position",
+            measurement,
+        )?,
     })
 }
 
@@ -111,6 +117,17 @@ fn plan(row: &Row<'_>) -> Result<RecordedPlan, Trouble> {
         admitted_unix_ms: number(row, 6)?,
     };
     Ok(RecordedPlan { plan, position: number(row, 1)?, ended })
+}
+
+fn measurement(row: &Row<'_>) -> Result<Measurement, Trouble> {
+    let (derivation, kind): (String, String) = (row.get(0)?, row.get(2)?);
+    Ok(Measurement {
+        derivation: StorePath::from_validated(&derivation),
+        name: row.get(1)?,
+        kind: fields::parse_kind(&kind).ok_or(Trouble::Row("a kind of derivation"))?,
+        is_emulated: row.get(3)?,
+        work_ms: number(row, 4)?,
+    })
 }
 
 fn failure(row: &Row<'_>) -> Result<RecordedFailure, Trouble> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How long the database may belong to somebody else.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
@@ -40,6 +40,13 @@ const BINDINGS: &str = "
         PRIMARY KEY (domain, path)) STRICT, WITHOUT ROWID;
 ";
 
+/// Since version 3: what builds took, oldest first. Only so many are kept.
+const MEASUREMENTS: &str = "
+    CREATE TABLE measurements (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, derivation TEXT NOT NULL, name TEXT NOT NULL,
+        kind TEXT NOT NULL, is_emulated INTEGER NOT NULL, work_ms INTEGER NOT NULL) STRICT;
+";
+
 /// Opens the database for this process alone, makes its tables if there are none, and counts the run.
 pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let attempt = |source| JournalError::Open { path: path.to_path_buf(), source: Arc::new(source) };
@@ -56,8 +63,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let transaction = database.transaction().map_err(attempt)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(attempt)?;
     match found {
-        0 => transaction.execute_batch(&[TABLES, BINDINGS].concat()).map_err(attempt)?,
-        1 => transaction.execute_batch(BINDINGS).map_err(attempt)?,
+        0 => transaction.execute_batch(&[TABLES, BINDINGS, MEASUREMENTS].concat()).map_err(attempt)?,
+        1 => transaction.execute_batch(&[BINDINGS, MEASUREMENTS].concat()).map_err(attempt)?,
+        2 => transaction.execute_batch(MEASUREMENTS).map_err(attempt)?,
         VERSION => {}
         _ => return Err(JournalError::Version { path: path.to_path_buf(), found, known: VERSION }),
     }

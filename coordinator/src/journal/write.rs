@@ -2,8 +2,11 @@
 use super::{AdmittedPlan, Entry, fields};
 use model::{ContentId, Failure, PathFacts, PlanId, TaskId};
 use rusqlite::{Connection, Result, Transaction, params};
-use scheduler::{Binding, Fact, PlanSummary, Settled};
+use scheduler::{Binding, Fact, Measurement, PlanSummary, Settled};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Measurements that are kept; older ones are forgotten.
+const MEASUREMENTS_MAX: i64 = 100_000;
 
 /// Makes all entries durable, or none.
 pub(super) fn commit<'a>(database: &mut Connection, entries: impl Iterator<Item = &'a Entry>) -> Result<()> {
@@ -54,7 +57,24 @@ fn write_fact(to: &Transaction<'_>, fact: &Fact) -> Result<()> {
             .execute(params![id.domain.to_string(), id.path.as_str(), fields::holder(holder)])
             .map(drop),
         Fact::PlanEnded(plan, summary) => ended(to, *plan, summary),
+        Fact::Measured(measured) => measurement(to, measured),
     }
+}
+
+fn measurement(to: &Transaction<'_>, measured: &Measurement) -> Result<()> {
+    let Measurement { derivation, name, kind, is_emulated, work_ms } = measured;
+    to.prepare_cached(
+        "INSERT INTO measurements (derivation, name, kind, is_emulated, work_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![
+        derivation.as_str(),
+        name,
+        fields::kind_name(*kind),
+        is_emulated,
+        signed(*work_ms)
+    ])?;
+    let forgotten = to.last_insert_rowid() - MEASUREMENTS_MAX;
+    to.prepare_cached("DELETE FROM measurements WHERE position <= ?1")?.execute(params![forgotten]).map(drop)
 }
 
 fn content(to: &Transaction<'_>, id: &ContentId, facts: &PathFacts, references: &[ContentId]) -> Result<()> {

@@ -16,10 +16,43 @@ pub enum Effort {
 
 /// Packages that take a quarter of an hour and more on any machine.
 const HEAVY: [&str; 37] = [
-    "binutils", "boost", "chromium", "clang", "cmake", "erlang", "firefox", "gcc", "gdb", "ghc", "glibc", "go", "grub",
-    "gtk", "guile", "icedtea", "icu4c", "libreoffice", "linux", "llvm", "mesa", "mysql", "nodejs", "openblas", "opencv",
-    "openjdk", "perl", "php", "postgresql", "python", "qemu", "qtbase", "ruby", "rustc", "systemd",
-    "thunderbird", "webkitgtk",
+    "binutils",
+    "boost",
+    "chromium",
+    "clang",
+    "cmake",
+    "erlang",
+    "firefox",
+    "gcc",
+    "gdb",
+    "ghc",
+    "glibc",
+    "go",
+    "grub",
+    "gtk",
+    "guile",
+    "icedtea",
+    "icu4c",
+    "libreoffice",
+    "linux",
+    "llvm",
+    "mesa",
+    "mysql",
+    "nodejs",
+    "openblas",
+    "opencv",
+    "openjdk",
+    "perl",
+    "php",
+    "postgresql",
+    "python",
+    "qemu",
+    "qtbase",
+    "ruby",
+    "rustc",
+    "systemd",
+    "thunderbird",
+    "webkitgtk",
 ];
 
 /// How much work a derivation looks like.
@@ -54,7 +87,14 @@ mod tests {
         for name in ["gcc-9.3.0", "python3-3.7.8", "linux-5.4.58", "glibc-2.31", "nodejs-12.18.2"] {
             assert!(is_heavy(name), "{name}");
         }
-        for name in ["gcc-wrapper-9.3.0", "python3.7-six-1.15", "hello-2.10", "linux-headers-5.5", "gcc", "perl5.30.3-Net-DBus-1.2.0"] {
+        for name in [
+            "gcc-wrapper-9.3.0",
+            "python3.7-six-1.15",
+            "hello-2.10",
+            "linux-headers-5.5",
+            "gcc",
+            "perl5.30.3-Net-DBus-1.2.0",
+        ] {
             assert!(!is_heavy(name), "{name}");
         }
     }

@@ -6,11 +6,13 @@ mod program;
 mod qemu;
 mod resources;
 mod self_test;
+mod speed;
 
 pub use network::FixedOutputs;
 pub use qemu::{Emulator, self_contained_file, usual_model};
 pub use resources::Resources;
 
+use crate::blocking::blocking;
 use crate::config::{Config, Emulation};
 use model::capability::{CA_DERIVATIONS, FIXED_OUTPUT_NETWORK};
 use model::{Capability, Offer, Platform, System, Withheld};
@@ -45,6 +47,7 @@ impl Proven {
 pub async fn prove(config: &Config, ids: Result<Ids, String>, directory: &Path) -> Proven {
     let mut proven = Proven::default();
     proven.capability.slots = config.slot_count();
+    proven.capability.speed = blocking(speed::measure).await;
     let test =
         ids.map(|ids| SelfTest { launcher: config.launcher_path(), directory: directory.to_owned(), ids });
     proven.fixed_outputs = network::choose(config, &test).await;

@@ -66,7 +66,7 @@ impl TryFrom<v1::Capability> for Capability {
         }
         let platform =
             |wire: Option<v1::Platform>| wire.ok_or_else(|| WireError::missing("platform"))?.try_into();
-        let mut capability = Self { slots: wire.slots, ..Self::default() };
+        let mut capability = Self { slots: wire.slots, speed: wire.speed_thousandths, ..Self::default() };
         for offer in wire.offers {
             // A platform of a later version is not offered to this one; the others are.
             if offer.platform.as_ref().is_some_and(|wire| wire.kind() == v1::platform::Kind::Unspecified) {
@@ -99,6 +99,7 @@ impl From<&Capability> for v1::Capability {
             withheld: capability.withheld.iter().map(withheld).collect(),
             features: capability.features.iter().map(ToString::to_string).collect(),
             slots: capability.slots,
+            speed_thousandths: capability.speed,
         }
     }
 }

@@ -17,7 +17,8 @@ pub fn bound_s(graph: &Graph, run: &Run) -> f64 {
         let on = |host| platform(host, node).map_or(f64::INFINITY, |platform| build_s(host, platform, node));
         run.hosts.iter().map(on).collect()
     };
-    let least: Vec<f64> = (0..graph.nodes.len()).map(|place| takes(place).into_iter().fold(f64::INFINITY, f64::min)).collect();
+    let least: Vec<f64> =
+        (0..graph.nodes.len()).map(|place| takes(place).into_iter().fold(f64::INFINITY, f64::min)).collect();
     let mut earliest = earliest(graph, run, &all, &least);
     let needed = needed(graph, run);
     for place in &needed {
@@ -37,7 +38,10 @@ pub fn bound_s(graph: &Graph, run: &Run) -> f64 {
     let path = needed.iter().map(through).fold(0.0, f64::max);
     let takes: Vec<Vec<f64>> = needed.iter().map(|place| takes(*place)).collect();
     let of = |limits: &[f64]| -> Vec<f64> { needed.iter().map(|place| limits[*place]).collect() };
-    let windows = [of(&earliest), of(&tails)].map(|limits| window(run, &takes, &limits)).into_iter().fold(0.0, f64::max);
+    let windows = [of(&earliest), of(&tails)]
+        .map(|limits| window(run, &takes, &limits))
+        .into_iter()
+        .fold(0.0, f64::max);
     path.max(windows) + root_bytes(graph, run) / BOARD_BYTES_PER_S
 }
 
@@ -61,7 +65,8 @@ fn needed(graph: &Graph, run: &Run) -> BTreeSet<usize> {
     let cheapest = |place: usize| {
         let node = &graph.nodes[place];
         let all = node.alternatives.iter().copied().chain([place]);
-        all.min_by(|a, b| graph.nodes[*a].cost.native_s.total_cmp(&graph.nodes[*b].cost.native_s)).unwrap_or(place)
+        all.min_by(|a, b| graph.nodes[*a].cost.native_s.total_cmp(&graph.nodes[*b].cost.native_s))
+            .unwrap_or(place)
     };
     needed.into_iter().map(cheapest).collect()
 }
@@ -117,7 +122,8 @@ fn window(run: &Run, takes: &[Vec<f64>], limits: &[f64]) -> f64 {
 /// The least time in which the hosts could do this work if it could be cut: the dual of the linear programme, which is a bound
 /// whatever the prices of the hosts are; better prices give a better one.
 fn area(run: &Run, takes: &[&Vec<f64>]) -> f64 {
-    let slots: Vec<f64> = run.hosts.iter().map(|host| f64::from(u32::try_from(host.slots).unwrap_or(u32::MAX))).collect();
+    let slots: Vec<f64> =
+        run.hosts.iter().map(|host| f64::from(u32::try_from(host.slots).unwrap_or(u32::MAX))).collect();
     let worth = |prices: &[f64]| {
         let total: f64 = prices.iter().zip(&slots).map(|(price, slots)| price * slots).sum();
         let cheapest = |takes: &&Vec<f64>| {

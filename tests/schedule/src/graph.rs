@@ -60,19 +60,32 @@ impl Graph {
         let derivations = read_derivations(&directory.join("drvs.tar.zst"))?;
         let costs = read_costs(durations)?;
         let order = inputs_first(&derivations)?;
-        let places: BTreeMap<&str, usize> = order.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
+        let places: BTreeMap<&str, usize> =
+            order.iter().enumerate().map(|(place, name)| (name.as_str(), place)).collect();
         let mut nodes: Vec<Node> = Vec::with_capacity(order.len());
         for (place, name) in order.iter().enumerate() {
             let derivation = &derivations[name];
-            let (cost, past_s) =
-                costs.get(name).with_context(|| format!("'{name}' is not in {}", durations.display()))?.clone();
-            let inputs: Vec<usize> =
-                derivation.input_derivations.keys().filter_map(|path| places.get(base_name(path).as_str()).copied()).collect();
+            let (cost, past_s) = costs
+                .get(name)
+                .with_context(|| format!("'{name}' is not in {}", durations.display()))?
+                .clone();
+            let inputs: Vec<usize> = derivation
+                .input_derivations
+                .keys()
+                .filter_map(|path| places.get(base_name(path).as_str()).copied())
+                .collect();
             for input in &inputs {
                 nodes[*input].users.push(place);
             }
             let past_s = if has_history { past_s } else { Vec::new() };
-            nodes.push(Node { task: task(name, derivation)?, inputs, users: Vec::new(), alternatives: Vec::new(), cost, past_s });
+            nodes.push(Node {
+                task: task(name, derivation)?,
+                inputs,
+                users: Vec::new(),
+                alternatives: Vec::new(),
+                cost,
+                past_s,
+            });
         }
         let mut makers: BTreeMap<StorePath, Vec<usize>> = BTreeMap::new();
         for (place, node) in nodes.iter().enumerate() {
@@ -86,7 +99,9 @@ impl Graph {
             }
         }
         let (names, has_steps) = read_roots(directory)?;
-        let root = |name: &String| places.get(name.as_str()).copied().with_context(|| format!("root '{name}' is not there"));
+        let root = |name: &String| {
+            places.get(name.as_str()).copied().with_context(|| format!("root '{name}' is not there"))
+        };
         let roots = names.iter().map(root).collect::<Result<_>>()?;
         Ok(Self { nodes, roots, has_steps })
     }
@@ -226,7 +241,10 @@ fn task(name: &str, derivation: &Derivation) -> Result<TaskSpec> {
         input_derivations: derivation
             .input_derivations
             .iter()
-            .map(|(path, outputs)| InputDerivation { task: id(full(path)), outputs: outputs.iter().cloned().collect() })
+            .map(|(path, outputs)| InputDerivation {
+                task: id(full(path)),
+                outputs: outputs.iter().cloned().collect(),
+            })
             .collect(),
         input_sources: Vec::new(),
         needs_resolution: false,

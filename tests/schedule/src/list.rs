@@ -26,8 +26,13 @@ pub enum Policy {
 
 impl Policy {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Fifo, Self::ReverseDependencies, Self::LongestFirst, Self::UnitCriticalPath, Self::CriticalPath];
+    pub const ALL: [Self; 5] = [
+        Self::Fifo,
+        Self::ReverseDependencies,
+        Self::LongestFirst,
+        Self::UnitCriticalPath,
+        Self::CriticalPath,
+    ];
 
     /// For people.
     pub fn name(self) -> &'static str {
@@ -45,7 +50,9 @@ impl Policy {
         let mut keys = vec![0.0; graph.nodes.len()];
         match self {
             Self::Fifo => {}
-            Self::LongestFirst => tasks.iter().for_each(|place| keys[*place] = expected_s(&graph.nodes[*place])),
+            Self::LongestFirst => {
+                tasks.iter().for_each(|place| keys[*place] = expected_s(&graph.nodes[*place]))
+            }
             Self::UnitCriticalPath | Self::CriticalPath => {
                 for place in tasks.iter().rev() {
                     let node = &graph.nodes[*place];
@@ -113,7 +120,11 @@ impl Ord for At {
 enum What {
     Arrived(usize),
     /// A task ended on a host, at that attempt.
-    Ended { task: usize, host: usize, attempt: usize },
+    Ended {
+        task: usize,
+        host: usize,
+        attempt: usize,
+    },
     /// Somebody may have come or gone.
     Changed,
 }
@@ -178,7 +189,10 @@ impl Cluster<'_> {
             match what {
                 What::Arrived(plan) => {
                     for place in &self.run.plans[plan].tasks {
-                        if !std::mem::replace(&mut self.is_wanted[*place], true) && self.missing[*place] == 0 && !self.is_done[*place] {
+                        if !std::mem::replace(&mut self.is_wanted[*place], true)
+                            && self.missing[*place] == 0
+                            && !self.is_done[*place]
+                        {
                             self.ready.push(*place);
                         }
                     }
@@ -226,8 +240,10 @@ impl Cluster<'_> {
     fn evict(&mut self, now_s: f64) {
         for (host, running) in self.running.iter_mut().enumerate() {
             let absent = &self.run.hosts[host].absent_s;
-            let was_lost = |since: f64| absent.iter().any(|(from, _)| since <= *from && *from + EVICTION_S <= now_s);
-            let lost: Vec<usize> = running.iter().filter(|(_, since)| was_lost(**since)).map(|(task, _)| *task).collect();
+            let was_lost =
+                |since: f64| absent.iter().any(|(from, _)| since <= *from && *from + EVICTION_S <= now_s);
+            let lost: Vec<usize> =
+                running.iter().filter(|(_, since)| was_lost(**since)).map(|(task, _)| *task).collect();
             for task in lost {
                 running.remove(&task);
                 self.attempts[task] += 1;
@@ -255,7 +271,8 @@ impl Cluster<'_> {
             let fetch_s = self.stores.fetch_s(graph, host, task, |input| all.contains(&input));
             let end_s = now_s + fetch_s + build_s;
             self.running[host].insert(task, now_s);
-            let goes_meanwhile = run.hosts[host].absent_s.iter().any(|(from, _)| (now_s..end_s).contains(from));
+            let goes_meanwhile =
+                run.hosts[host].absent_s.iter().any(|(from, _)| (now_s..end_s).contains(from));
             if !goes_meanwhile {
                 let attempt = self.attempts[task];
                 self.events.insert((At(end_s), What::Ended { task, host, attempt }));
@@ -271,7 +288,8 @@ impl Cluster<'_> {
             .filter_map(|(place, host)| Some((place, platform(host, node)?)))
             .collect();
         if self.policy == Policy::Fifo && !free.is_empty() {
-            self.turn = self.turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.turn =
+                self.turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (host, platform) = free.swap_remove((self.turn >> 33) % free.len());
             return Some((host, platform.clone()));
         }

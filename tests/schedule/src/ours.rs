@@ -3,12 +3,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use model::{
-    BootId, BuiltOutput, Capability, ContentId, ExecutorName, LeaseId, Offer, Outcome, PathFacts, PlanId, Platform,
-    TaskId, TaskSpec, TrustDomain,
+    BootId, BuiltOutput, Capability, ContentId, ExecutorName, LeaseId, Offer, Outcome, PathFacts, PlanId,
+    Platform, TaskId, TaskSpec, TrustDomain,
 };
 use scheduler::{
-    Effect, Event, Grant, Held, Holder, KnownContent, LeaseKey, Measurement, NewPlan, News, Root, Settings, State,
-    Timestamp, apply,
+    Effect, Event, Grant, Held, Holder, KnownContent, LeaseKey, Measurement, NewPlan, News, Root, Settings,
+    State, Timestamp, apply,
 };
 
 use crate::graph::{Graph, Node};
@@ -187,7 +187,8 @@ impl Cluster<'_> {
         let plan = &self.run.plans[number];
         let spec = |place: &usize| {
             let mut spec: TaskSpec = self.graph.nodes[*place].task.clone();
-            spec.input_derivations.retain(|input| self.places.get(&input.task).is_some_and(|input| plan.tasks.contains(input)));
+            spec.input_derivations
+                .retain(|input| self.places.get(&input.task).is_some_and(|input| plan.tasks.contains(input)));
             spec
         };
         let root = &self.graph.nodes[plan.root].task;
@@ -213,16 +214,28 @@ impl Cluster<'_> {
             nar_sha256[..8].copy_from_slice(&task.to_le_bytes());
             // Microseconds of a byte a second: whole bytes.
             let nar_size = milliseconds(each / 1e3);
-            let facts = PathFacts { nar_sha256, nar_size, references: Vec::new(), deriver: None, content_address: None };
+            let facts = PathFacts {
+                nar_sha256,
+                nar_size,
+                references: Vec::new(),
+                deriver: None,
+                content_address: None,
+            };
             let id = content(&output.path);
             let holders = vec![Holder::Executor(name(host))];
-            let known = KnownContent { id: id.clone(), references: Vec::new(), nar_sha256, nar_size, holders };
+            let known =
+                KnownContent { id: id.clone(), references: Vec::new(), nar_sha256, nar_size, holders };
             self.holds[host].insert(id, known);
             outputs.push(BuiltOutput { name: output.name.clone(), path: output.path.clone(), facts });
         }
         self.stores.keep(host, task);
         let task = node.task.id.clone();
-        self.tell(Event::LeaseReported { executor: name(host), lease, task, outcome: Outcome::Built(outputs) });
+        self.tell(Event::LeaseReported {
+            executor: name(host),
+            lease,
+            task,
+            outcome: Outcome::Built(outputs),
+        });
     }
 
     fn tell(&mut self, event: Event) {
@@ -251,7 +264,9 @@ impl Cluster<'_> {
         let (all, graph) = (&self.all, self.graph);
         let fetch_s = self.stores.fetch_s(graph, host, task, |input| all.contains(&input));
         let took_ms = milliseconds(fetch_s + build_s(of_run, &grant.platform, &graph.nodes[task]));
-        if std::env::var_os("TR").is_some() { eprintln!("S {} {} {} {}", self.now_ms, host, task, took_ms); }
+        if std::env::var_os("TR").is_some() {
+            eprintln!("S {} {} {} {}", self.now_ms, host, task, took_ms);
+        }
         self.running[host].insert(grant.lease);
         self.happens_at(self.now_ms + took_ms.max(1), What::Ends { host, lease: grant.lease, task });
     }

@@ -83,13 +83,19 @@ pub fn runs(name: Name, graph: &Graph) -> Result<Vec<Run>> {
     let all: Vec<Plan> = graph.roots.iter().map(|root| plan(*root)).collect();
     let four = vec![emulating(4, 1.0), emulating(4, 1.0), emulating(4, 0.6), emulating(4, 0.35)];
     let wants_steps = matches!(name, Name::ManyBoards | Name::SmallUpdate);
-    ensure!(graph.has_steps == wants_steps, "this scenario wants a graph {} steps", if wants_steps { "with" } else { "without" });
+    ensure!(
+        graph.has_steps == wants_steps,
+        "this scenario wants a graph {} steps",
+        if wants_steps { "with" } else { "without" }
+    );
     Ok(match name {
         Name::OneBoard => vec![Run { hosts: four, plans: all }],
         Name::Selective => {
             let arm = system("aarch64-linux");
             let mut emulator = emulating(4, 0.8);
-            emulator.platforms.retain(|platform| !matches!(platform, Platform::Cross { .. } | Platform::Native(_)));
+            emulator
+                .platforms
+                .retain(|platform| !matches!(platform, Platform::Cross { .. } | Platform::Native(_)));
             let native = Host { platforms: vec![Platform::Native(arm), Platform::Builtin], ..x86(4, 0.3) };
             vec![Run { hosts: vec![x86(4, 1.0), emulator, native], plans: all }]
         }
@@ -120,7 +126,10 @@ pub fn runs(name: Name, graph: &Graph) -> Result<Vec<Run>> {
             let part = graph.nodes.iter().map(|node| node.cost.native_s).sum::<f64>().fract();
             hosts[1].absent_s = vec![(about_s * (0.2 + 0.6 * part), f64::INFINITY)];
             let tenth = about_s / 10.0;
-            hosts[2].absent_s = (0..60).map(|number| f64::from(number) * 3.0 + 1.0 + part).map(|at| (at * tenth, (at + 1.0) * tenth)).collect();
+            hosts[2].absent_s = (0..60)
+                .map(|number| f64::from(number) * 3.0 + 1.0 + part)
+                .map(|at| (at * tenth, (at + 1.0) * tenth))
+                .collect();
             vec![Run { hosts, plans: all }]
         }
     })

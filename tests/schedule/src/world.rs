@@ -45,7 +45,13 @@ impl Stores {
     }
 
     /// Seconds from a decision until a task has its inputs; the host has them from then on.
-    pub fn fetch_s(&mut self, graph: &Graph, host: usize, node: usize, is_to_build: impl Fn(usize) -> bool) -> f64 {
+    pub fn fetch_s(
+        &mut self,
+        graph: &Graph,
+        host: usize,
+        node: usize,
+        is_to_build: impl Fn(usize) -> bool,
+    ) -> f64 {
         let mut bytes = 0.0;
         for input in &graph.nodes[node].inputs {
             if is_to_build(*input) && !self.has[host][*input] {

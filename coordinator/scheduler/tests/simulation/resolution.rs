@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What the journal would hold.
 #[derive(Default)]
 pub struct Journal {
+    pub measured: Vec<scheduler::Measurement>,
     pub known: BTreeSet<ContentId>,
     pub holders: BTreeMap<ContentId, BTreeSet<Holder>>,
     pub failed: BTreeMap<TaskId, model::Failure>,

@@ -248,6 +248,7 @@ impl World {
         let settings = Settings { attempts_max: u32::MAX, first_lease, restart_grace_ms, ..SETTINGS };
         self.core = Core::with(settings);
         self.core.now_ms = now_ms;
+        self.send(Event::Remembered(self.journal.measured.clone()));
         for plan in self.plans.keys().copied().collect::<Vec<_>>() {
             self.submit(plan, true);
         }
@@ -432,6 +433,7 @@ impl World {
                 assert!(self.journal.holders.entry(id).or_default().remove(&holder), "not held anyway");
             }
             Fact::PlanEnded(..) => {}
+            Fact::Measured(measured) => self.journal.measured.push(measured),
         }
     }
 
