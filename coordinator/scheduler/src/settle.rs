@@ -24,10 +24,11 @@ impl State {
         let current = self.leases.get(&key.id).filter(|lease| (lease.executor, lease.key) == (executor, key));
         if let Some(task_of_lease) = current.map(|lease| lease.task) {
             if self.tasks[task_of_lease].id == *task {
-                if let (Some(lease), Outcome::Built(_)) = (self.end_lease(key.id), &outcome) {
+                let ended = self.end_lease(key.id);
+                self.current_report(task_of_lease, executor, outcome);
+                if let (Some(lease), Phase::Done) = (ended, &self.tasks[task_of_lease].phase) {
                     self.measure(&lease);
                 }
-                self.current_report(task_of_lease, executor, outcome);
             }
         } else if let Some(place) = self.task_places.get(task).copied()
             && let Outcome::Built(outputs) = outcome

@@ -1,7 +1,7 @@
 //! What is appended is there after a restart; order, replacement, and an owner for each database.
 use super::*;
-use model::{ExecutorName, FailureClass, TrustDomain};
-use scheduler::{Settled, effect::SettledOutput};
+use model::{ExecutorName, FailureClass, Kind, TrustDomain};
+use scheduler::{Measurement, Settled, effect::SettledOutput};
 
 fn path(name: &str) -> StorePath {
     StorePath::from_validated(&format!("/nix/store/00000000000000000000000000000000-{name}"))
@@ -203,7 +203,7 @@ fn write_raw(directory: &Path, rows: &str) {
 }
 
 #[tokio::test]
-async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_version_2() {
+async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_the_latest() {
     let directory = tempfile::tempdir().unwrap();
     write_raw(directory.path(), VERSION_1);
     let (journal, thread, recorded) = open(directory.path()).unwrap();
@@ -226,16 +226,25 @@ async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_version_2() {
     );
     let Fact::TaskSettled { settled: Settled::Failed(expected), .. } = failed("b.drv") else { panic!() };
     assert_eq!(failure.failure, expected);
-    assert_eq!(recorded.bindings, []);
+    assert_eq!((recorded.bindings, recorded.measurements), (vec![], vec![]));
     // What version 1 could not say is said from now on, in the same order of plans.
     let promise = ContentId { path: StorePath::promised(&path("a.drv"), "out"), ..id("a") };
     let binding = Binding { promise, to: id("a") };
-    let entries = vec![Entry::Fact(Fact::Bound(binding.clone())), Entry::PlanAdmitted(plan(3))];
+    let measured = |work_ms| Measurement {
+        derivation: path("a.drv"),
+        name: "a-1".into(),
+        kind: Kind::Heavy,
+        is_emulated: true,
+        work_ms,
+    };
+    let mut entries = vec![Entry::Fact(Fact::Bound(binding.clone())), Entry::PlanAdmitted(plan(3))];
+    entries.extend([5, 3].map(|work_ms| Entry::Fact(Fact::Measured(measured(work_ms)))));
     journal.append(entries).await.unwrap();
     drop(journal);
     thread.join();
     let (_journal, _thread, recorded) = open(directory.path()).unwrap();
     assert_eq!((recorded.run, recorded.bindings), (9, vec![binding]));
+    assert_eq!(recorded.measurements, [measured(5), measured(3)], "oldest first");
     assert_eq!(recorded.plans.iter().map(|plan| plan.position).collect::<Vec<_>>(), [1, 2, 4]);
 }
 
@@ -244,9 +253,9 @@ async fn a_journal_that_is_not_understood_is_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     write_raw(directory.path(), VERSION_1);
     // Of a later program.
-    write_raw(directory.path(), "PRAGMA user_version = 3");
+    write_raw(directory.path(), "PRAGMA user_version = 99");
     let error = open(directory.path()).unwrap_err();
-    assert!(matches!(error, JournalError::Version { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, JournalError::Version { found: 99, known: 3, .. }), "{error}");
     // An earlier one that holds what it never wrote.
     write_raw(
         directory.path(),

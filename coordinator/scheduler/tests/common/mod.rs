@@ -324,8 +324,13 @@ pub fn cancels(effects: &[Effect]) -> Vec<(String, LeaseKey)> {
     effects.iter().filter_map(cancel).collect()
 }
 
+/// Without what builds took.
 pub fn records(effects: &[Effect]) -> Vec<Fact> {
-    let record = |effect: &Effect| if let Effect::Record(fact) = effect { Some(fact.clone()) } else { None };
+    let record = |effect: &Effect| match effect {
+        Effect::Record(Fact::Measured(_)) => None,
+        Effect::Record(fact) => Some(fact.clone()),
+        _ => None,
+    };
     effects.iter().filter_map(record).collect()
 }
 

@@ -57,7 +57,7 @@ impl Shell {
             Fact::Bound(Binding { promise, to }) => return self.bindings.insert(promise, to).is_some(),
             Fact::Held(id, holder) => _ = self.holders.entry(id).or_default().insert(holder),
             Fact::NotHeld(id, holder) => _ = self.holders.entry(id).or_default().remove(&holder),
-            Fact::PlanEnded(..) => {}
+            Fact::PlanEnded(..) | Fact::Measured(_) => {}
         }
         false
     }
