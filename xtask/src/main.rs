@@ -10,6 +10,7 @@ mod conformance;
 mod demo;
 mod dist;
 mod fuzz;
+mod schedule;
 mod setup;
 mod soak;
 mod test;
@@ -50,6 +51,8 @@ enum Task {
     Soak(soak::Request),
     /// Feed the parsers what a fuzzer invents, one after the other, a minute each or as long as you say
     Fuzz(fuzz::Request),
+    /// Replay a recorded graph of derivations in virtual time: makespan of each policy over the lower bound
+    Schedule(schedule::Request),
     /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
     Ci,
     /// Measure what is promised of speed, as ratios to a peer in the same run
@@ -78,6 +81,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Conformance(request) => conformance::run(&request),
         Task::Soak(request) => soak::run(&request),
         Task::Fuzz(request) => fuzz::fuzz(&request),
+        Task::Schedule(request) => schedule::schedule(&request),
         Task::Ci => ci::check(),
         Task::Bench => bench::run(),
         Task::Dist => dist::make(),

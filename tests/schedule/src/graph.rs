@@ -129,14 +129,15 @@ fn read_derivations(archive: &Path) -> Result<BTreeMap<String, Derivation>> {
     decoder.window_log_max(27).context("read zstd")?;
     let mut derivations = BTreeMap::new();
     for entry in tar::Archive::new(decoder).entries().context("read tar")? {
-        let entry = entry.context("read tar")?;
+        let mut entry = entry.context("read tar")?;
         let path = entry.path().context("read tar")?.into_owned();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !name.ends_with(".drv") {
             continue;
         }
-        let mut text = Vec::new();
-        entry.take(DERIVATION_BYTES_MAX).read_to_end(&mut text).context("read tar")?;
+        ensure!(entry.size() <= DERIVATION_BYTES_MAX, "'{name}' has {} bytes", entry.size());
+        let mut text = vec![0; usize::try_from(entry.size()).context("read tar")?];
+        entry.read_exact(&mut text).context("read tar")?;
         let derivation =
             derivation::parse(&text, &StoreDir::default()).with_context(|| format!("parse '{name}'"))?;
         derivations.insert(name, derivation);

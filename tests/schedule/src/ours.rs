@@ -264,9 +264,6 @@ impl Cluster<'_> {
         let (all, graph) = (&self.all, self.graph);
         let fetch_s = self.stores.fetch_s(graph, host, task, |input| all.contains(&input));
         let took_ms = milliseconds(fetch_s + build_s(of_run, &grant.platform, &graph.nodes[task]));
-        if std::env::var_os("TR").is_some() {
-            eprintln!("S {} {} {} {}", self.now_ms, host, task, took_ms);
-        }
         self.running[host].insert(grant.lease);
         self.happens_at(self.now_ms + took_ms.max(1), What::Ends { host, lease: grant.lease, task });
     }
