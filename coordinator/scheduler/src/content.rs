@@ -29,6 +29,7 @@ impl State {
         {
             self.content_places.remove(&item.id);
             self.contents.remove(content);
+            self.pulls.behind.remove(&content);
         }
     }
 

@@ -8,6 +8,11 @@ use model::{ContentId, ExecutorName, Failure, FailureClass, PlanId};
 
 /// Pulls that are asked for at once.
 const PULLS_MAX: usize = 8;
+/// Of those, so many that nobody waits for.
+const BEHIND_MAX: usize = 2;
+/// Builds that took at least so long are saved, if a second copy costs a hundredth of that at most: so many bytes a millisecond.
+const SAVED_BUILD_MS: u64 = 60_000;
+const SAVED_BYTES_PER_MS: u64 = 1_000;
 
 impl State {
     /// Wants the closure of content in the content store.
@@ -22,6 +27,20 @@ impl State {
         let is_under_way = self.pulls.in_flight.contains(&content) || self.pulls.later.contains(&content);
         if !self.contents[content].in_store && !is_under_way {
             self.pulls.wanted.insert(content);
+        }
+    }
+
+    /// What one executor has of a build that took so long gets a second copy, behind all that somebody waits for.
+    pub(crate) fn save(&mut self, contents: &[ContentIx], took_ms: u64) {
+        if took_ms < SAVED_BUILD_MS {
+            return;
+        }
+        for content in contents {
+            let item = &self.contents[*content];
+            let size = item.facts.as_ref().map_or(u64::MAX, |facts| facts.nar_size);
+            if !item.in_store && size <= took_ms.saturating_mul(SAVED_BYTES_PER_MS) {
+                self.pulls.behind.insert(*content);
+            }
         }
     }
 
@@ -44,11 +63,15 @@ impl State {
 
     /// Asks for as much as may be under way.
     pub(crate) fn start_pulls(&mut self) {
-        while self.pulls.in_flight.len() < PULLS_MAX {
-            let Some(content) = self.pulls.wanted.pop_first() else { return };
+        loop {
+            let under_way = self.pulls.in_flight.len();
+            let wanted = if under_way < PULLS_MAX { self.pulls.wanted.pop_first() } else { return };
+            let behind = || if under_way < BEHIND_MAX { self.pulls.behind.pop_first() } else { None };
+            let Some(content) = wanted.or_else(behind) else { return };
             let item = &self.contents[content];
             // Without a holder it is demanded, and wanted again once it is there.
-            if item.in_store || item.holders.is_empty() {
+            let is_under_way = self.pulls.in_flight.contains(&content);
+            if item.in_store || item.holders.is_empty() || is_under_way {
                 continue;
             }
             let holders = item.holders.iter().map(|holder| &self.executors[*holder]);

@@ -44,6 +44,8 @@ impl State {
         let on = (lease.executor, speed, is_emulated(&lease.platform));
         let measured = self.estimates.learn(self.tasks[lease.task].described, on, took_ms);
         self.out.record(Fact::Measured(measured));
+        let outputs = self.made_by(lease.task);
+        self.save(&outputs, took_ms);
     }
 
     fn current_report(&mut self, place: TaskIx, executor: ExecutorIx, outcome: Outcome) {

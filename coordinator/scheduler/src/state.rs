@@ -70,6 +70,8 @@ pub(crate) struct Pulls {
     pub(crate) in_flight: BTreeSet<ContentIx>,
     /// Failed without a reason that lies with a holder: wanted again at the next tick.
     pub(crate) later: BTreeSet<ContentIx>,
+    /// Nobody waits for it, but to build it again would take long: when there is nothing else to pull.
+    pub(crate) behind: BTreeSet<ContentIx>,
 }
 
 /// A task of a live plan.

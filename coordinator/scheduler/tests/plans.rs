@@ -300,3 +300,23 @@ fn a_task_that_only_a_cancelled_plan_needed_built_rests() {
     assert_eq!(cancels(&effects), [("x1".into(), lease.lease)]);
     assert_eq!(told(&effects, 2), [("a".into(), TaskState::Cancelled)]);
 }
+
+#[test]
+fn what_took_long_gets_a_second_copy_when_nothing_else_is_pulled() {
+    for (took_ms, is_saved) in [(59_000, false), (60_000, true)] {
+        let mut core = Core::new();
+        core.connect("x1", 1, &[native()]);
+        let begun = grants(&core.admit(1, &[task("a", &[]), task("b", &["a"])], &["b"], &[]));
+        core.now_ms += took_ms;
+        let effects = core.build(&begun[0], &[]);
+        assert_eq!(pulls(&effects), if is_saved { vec!["a"] } else { vec![] });
+        if is_saved {
+            core.stored("a");
+        }
+        // It is not built again when its only builder is gone.
+        core.pass(60_000, &[]);
+        let effects = core.connect("x2", 1, &[native()]);
+        let next = grants(&effects)[0].clone();
+        assert_eq!(task_name(&next.task), if is_saved { "b" } else { "a" });
+    }
+}

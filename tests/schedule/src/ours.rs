@@ -26,6 +26,8 @@ const SETTINGS: Settings = Settings {
     first_lease: LeaseId(1),
     restart_grace_ms: 0,
 };
+/// Between hosts: 1 Gbit/s.
+const HOST_BYTES_PER_MS: u64 = 125_000;
 /// Virtual time after which something is wrong.
 const END_MS: u64 = 365 * 86_400_000;
 
@@ -36,7 +38,7 @@ enum What {
     Goes(usize),
     Arrives(usize),
     Ends { host: usize, lease: LeaseKey, task: usize },
-    Stored(ContentId),
+    Pulled(ContentId, Vec<ExecutorName>),
     Beats(usize),
     Ticks,
 }
@@ -151,7 +153,21 @@ impl Cluster<'_> {
                     self.report(host, lease, task);
                 }
             }
-            What::Stored(content) => self.tell(Event::Stored(content)),
+            What::Pulled(content, from) => {
+                let now_s = milliseconds_to_s(self.now_ms);
+                let gives = |host: usize| {
+                    let of_run = &self.run.hosts[host];
+                    from.contains(&name(host))
+                        && is_there(of_run, now_s)
+                        && self.holds[host].contains_key(&content)
+                };
+                let is_given = (0..self.holds.len()).any(gives);
+                self.tell(if is_given {
+                    Event::Stored(content)
+                } else {
+                    Event::PullFailed { content, from }
+                });
+            }
             What::Beats(host) => {
                 if is_there(&self.run.hosts[host], milliseconds_to_s(self.now_ms)) {
                     let running = self.running[host].iter().copied().collect();
@@ -246,7 +262,11 @@ impl Cluster<'_> {
                     let host = (0..self.running.len()).find(|host| name(*host) == executor);
                     host.map(|host| self.running[host].remove(&lease));
                 }
-                Effect::Pull { content, .. } => self.happens_at(self.now_ms + 10, What::Stored(content)),
+                Effect::Pull { content, from, .. } => {
+                    let held = self.holds.iter().find_map(|holds| holds.get(&content));
+                    let took_ms = held.map_or(0, |known| known.nar_size / HOST_BYTES_PER_MS) + 10;
+                    self.happens_at(self.now_ms + took_ms, What::Pulled(content, from));
+                }
                 Effect::Tell { news: News::Finished(_), .. } => self.finished += 1,
                 _ => {}
             }
