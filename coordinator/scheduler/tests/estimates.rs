@@ -35,48 +35,41 @@ fn second_beside_a_busy_fast_one(first_ms: u64, second_ms: u64) -> (Core, Vec<Gr
     connect(&mut core, "slow", 1, 250);
     remember(&mut core, &[(&first, false, first_ms), (&second, false, second_ms)]);
     let begun = grants(&core.admit(1, &[first], &["first"], &[]));
-    assert_eq!(granted_of(&begun), [("first", "fast")]);
+    assert_eq!(granted_of(&begun), ["first on fast"]);
     let then = grants(&core.admit(2, &[second], &["second"], &[]));
     (core, begun, then)
 }
 
-fn granted_of(grants: &[Grant]) -> Vec<(&str, &str)> {
-    let of = |grant: &Grant| {
-        let task = grant.task.path.as_str().split_once('-').unwrap().1.trim_end_matches(".drv").to_owned();
-        (
-            Box::leak(task.into_boxed_str()) as &str,
-            Box::leak(grant.executor.0.to_string().into_boxed_str()) as &str,
-        )
-    };
-    grants.iter().map(of).collect()
+fn granted_of(grants: &[Grant]) -> Vec<String> {
+    grants.iter().map(|grant| format!("{} on {}", task_name(&grant.task), grant.executor)).collect()
 }
 
 #[test]
 fn a_task_waits_for_a_fast_executor_if_it_ends_sooner_there() {
     // 10 s of waiting and 60 s of work, or four minutes of work.
     let (mut core, begun, then) = second_beside_a_busy_fast_one(10_000, 60_000);
-    assert_eq!(granted_of(&then), []);
+    assert_eq!(then.len(), 0);
     core.now_ms += 10_000;
     let after = grants(&core.build(&begun[0], &[]));
-    assert_eq!(granted_of(&after), [("second", "fast")]);
+    assert_eq!(granted_of(&after), ["second on fast"]);
 }
 
 #[test]
 fn a_task_goes_to_a_slow_executor_if_waiting_gains_little() {
     // 170 s of waiting and 60 s of work, or four minutes of work.
     let (_, _, then) = second_beside_a_busy_fast_one(170_000, 60_000);
-    assert_eq!(granted_of(&then), [("second", "slow")]);
+    assert_eq!(granted_of(&then), ["second on slow"]);
 }
 
 #[test]
 fn waiting_for_what_takes_longer_than_it_should_loses_its_appeal() {
     let (mut core, begun, then) = second_beside_a_busy_fast_one(10_000, 60_000);
-    assert_eq!(granted_of(&then), []);
+    assert_eq!(then.len(), 0);
     let running = keys(&begun);
     let begin_ms = core.now_ms;
     let leased = std::iter::repeat_with(|| grants(&core.pass(5_000, &[("fast", &running), ("slow", &[])])));
     let first = leased.take(240).find(|leased| !leased.is_empty()).unwrap();
-    assert_eq!(granted_of(&first), [("second", "slow")], "the other hangs");
+    assert_eq!(granted_of(&first), ["second on slow"], "the other hangs");
     // A quarter of twelve minutes, and a minute of work: more than the four minutes elsewhere.
     assert!((600_000..1_000_000).contains(&(core.now_ms - begin_ms)), "{}", core.now_ms - begin_ms);
 }
@@ -90,7 +83,7 @@ fn the_longest_way_in_time_goes_first() {
     remember(&mut core, &short.each_ref().map(|task| (task, false, 10_000)));
     connect(&mut core, "x1", 1, 1000);
     let tasks = [short.to_vec(), vec![long]].concat();
-    assert_eq!(granted_of(&grants(&core.admit(1, &tasks, &["a3", "z"], &[]))), [("z", "x1")]);
+    assert_eq!(granted_of(&grants(&core.admit(1, &tasks, &["a3", "z"], &[]))), ["z on x1"]);
 }
 
 #[test]
@@ -136,7 +129,7 @@ fn one_sample_under_emulation_informs_about_all_executors() {
     // Another version of it takes as long; what nobody knows takes four minutes.
     let next = TaskSpec { requirement: emulated(), name: "package-2.0".into(), ..task("n", &[]) };
     let effects = core.admit(2, &[next, other], &["n", "other-1.0"], &[]);
-    assert_eq!(granted_of(&grants(&effects)), [("n", "x1")]);
+    assert_eq!(granted_of(&grants(&effects)), ["n on x1"]);
 }
 
 #[test]
@@ -148,7 +141,7 @@ fn a_name_of_another_kind_says_nothing() {
     remember(&mut core, &[(&links, false, 50), (&build, false, 60_000)]);
     connect(&mut core, "x1", 1, 1000);
     let effects = core.admit(1, &[package, build], &["p", "b"], &[]);
-    assert_eq!(granted_of(&grants(&effects)), [("p", "x1")]);
+    assert_eq!(granted_of(&grants(&effects)), ["p on x1"]);
 }
 
 #[test]

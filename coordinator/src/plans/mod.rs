@@ -87,6 +87,12 @@ impl Plans {
         let mut book = locked(&self.book);
         for task in &*tasks {
             book.wanting.entry(task.clone()).or_default().push(id);
+            // Another plan has it built already.
+            let so_far = book.logs.so_far(task);
+            if is_new && !so_far.is_empty() {
+                let piece = PlanEvent::Log { derivation: task.path.clone(), text: so_far.into() };
+                locked(&plan.log).push_log(piece);
+            }
         }
         book.tasks.insert(id, tasks);
         book.plans.insert(id, Arc::new(plan));

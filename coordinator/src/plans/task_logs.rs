@@ -99,6 +99,12 @@ impl TaskLogs {
         self.tasks.get(task).map(|log| log.kept.clone()).unwrap_or_default()
     }
 
+    /// What a task has said that runs or failed, as far as it is kept: for those who come late.
+    pub(super) fn so_far(&self, task: &TaskId) -> Vec<u8> {
+        let Some(log) = self.tasks.get(task) else { return Vec::new() };
+        if log.lease.is_some() { log.tail.iter().copied().collect() } else { log.kept.to_vec() }
+    }
+
     /// Nobody wants a task any more.
     pub(super) fn forget(&mut self, task: &TaskId) {
         if let Some(lease) = self.tasks.remove(task).and_then(|log| log.lease) {
@@ -130,6 +136,7 @@ mod tests {
         assert_eq!(logs.task(lease(1), &executor), None);
         assert_eq!(logs.task(lease(2), &executor), Some(&task()));
         logs.append(&task(), b"new");
+        assert_eq!(logs.so_far(&task()), b"new");
         logs.released(lease(1), &executor);
         logs.leased(lease(1), &other, &task());
         logs.leased(lease(2), &other, &task());
@@ -137,6 +144,8 @@ mod tests {
         assert_eq!((logs.task(lease(2), &other), logs.task(lease(2), &executor)), (None, Some(&task())));
         assert_eq!(&*logs.failed(&task()), b"new");
         assert_eq!(&*logs.tail(&task()), b"new");
+        logs.released(lease(2), &executor);
+        assert_eq!(logs.so_far(&task()), b"new", "of a failure, too");
     }
 
     #[test]

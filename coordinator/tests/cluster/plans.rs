@@ -94,6 +94,33 @@ async fn logs_are_for_those_who_asked_and_their_end_comes_with_the_failure() {
 }
 
 #[tokio::test]
+async fn a_plan_that_comes_late_hears_what_was_said_before() {
+    let coordinator = Coordinator::start("").await;
+    let executor = Executor::new(&coordinator, "x1").await;
+    let mut session = executor.connect(&coordinator).await;
+    let (mut board, mut late) = (Board::new(&coordinator, "b").await, Board::new(&coordinator, "late").await);
+    let lib = drv("lib", &[], &[]);
+    let top = drv("top", &[&lib], &[]);
+    let plan = board.submit(&top, &[&lib, &top]).await.plan_id;
+    let mut first = board.watch(&plan, 0, true).await.unwrap();
+    let lease = session.lease(&lib).await;
+    session.log(&lease, "", "one\n").await;
+    let said = |event| match event {
+        Event::LogChunk(chunk) => Some(String::from_utf8(chunk.text.to_vec()).unwrap()),
+        _ => None,
+    };
+    assert_eq!(first.until("the log", said).await, "one\n");
+    let plan = late.submit(&lib, &[&lib]).await.plan_id;
+    let mut second = late.watch(&plan, 0, true).await.unwrap();
+    assert_eq!(second.until("the log so far", said).await, "one\n");
+    session.log(&lease, "", "two\n").await;
+    assert_eq!(second.until("the rest", said).await, "two\n");
+    session.failed(&lease, v1::FailureClass::BuildFailed, "builder failed with exit code 1").await;
+    session.acknowledge(&lease).await;
+    assert_eq!(second.finished().await.tasks_failed, 1);
+}
+
+#[tokio::test]
 async fn a_cancelled_plan_ends_its_leases_and_cancelling_again_is_harmless() {
     let coordinator = Coordinator::start("").await;
     let executor = Executor::new(&coordinator, "x1").await;
