@@ -10,7 +10,7 @@ use core::cmp::{Ordering, Reverse};
 use core::iter::Peekable;
 use model::{ExecutorName, PlanId, Platform, TaskId};
 
-/// Tasks that may be kept waiting for a busy executor in one look.
+/// Tasks of one requirement that may be kept waiting for a busy executor in one look.
 const WINDOW: usize = 256;
 /// Ends that differ by less are the same: a hundredth of the time and this.
 const SAME_END_MS: u64 = 20;
@@ -18,7 +18,7 @@ const SAME_END_MS: u64 = 20;
 const GAIN_PARTS: u64 = 12;
 /// Free slots of one executor that are filled in one look.
 const SLOTS_LOOKED_AT_MAX: usize = 1024;
-/// Bytes that inputs are fetched with in a millisecond, until that is measured.
+/// What is believed of how fast inputs are fetched.
 const BYTES_PER_MS: u64 = 100_000;
 
 /// An executor that could run a task.
@@ -97,8 +97,8 @@ impl State {
         let mut marks = core::mem::take(&mut self.content_marks);
         let mut slots = SlotTimes::of(self);
         let mut queue = Queue::of(self);
-        let mut waiting = 0;
-        while slots.free > 0 && waiting < WINDOW {
+        let mut waiting: BTreeMap<ClassIx, usize> = BTreeMap::new();
+        while slots.free > 0 {
             let Some((task, class, plan)) = queue.next() else { break };
             let mut candidates = self.candidates(task, class, &slots, &decisions);
             let Some(best) = candidates.iter().map(|candidate| candidate.end_ms).min() else { continue };
@@ -108,7 +108,11 @@ impl State {
                 if let Some(first) = candidates.iter().min_by_key(|candidate| candidate.end_ms) {
                     slots.take(first.executor, first.end_ms);
                     queue.charge(plan);
-                    waiting += 1;
+                    let waiting = waiting.entry(class).or_default();
+                    *waiting += 1;
+                    if *waiting == WINDOW {
+                        queue.close(class);
+                    }
                 }
                 continue;
             };
@@ -308,6 +312,11 @@ impl<'a> Queue<'a> {
         let line = &mut self.lines[position];
         let (_, _, task) = line.tasks.next()?;
         Some((*task, line.class, line.plan))
+    }
+
+    /// No more of these: tasks with other requirements may still find a free executor.
+    fn close(&mut self, class: ClassIx) {
+        self.lines.retain(|line| line.class != class);
     }
 
     fn charge(&mut self, plan: PlanId) {

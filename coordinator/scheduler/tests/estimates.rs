@@ -144,6 +144,20 @@ fn a_name_of_another_kind_says_nothing() {
     assert_eq!(granted_of(&grants(&effects)), ["p on x1"]);
 }
 
+/// However many wait for what only a busy executor offers, others are not kept from one that is free.
+#[test]
+fn a_long_line_before_one_executor_leaves_no_other_idle() {
+    let mut core = Core::new();
+    core.connect("emulator", 1, &[emulated()]);
+    core.connect("native", 1, &[native()]);
+    let mut tasks: Vec<TaskSpec> =
+        (0..1_000).map(|number| requiring(&format!("e{number:04}"), &[], emulated())).collect();
+    tasks.push(TaskSpec { kind: Kind::Tiny, ..task("n", &[]) });
+    let names: Vec<String> = tasks.iter().map(|task| task.name.clone()).collect();
+    let leased = granted_of(&grants(&core.admit(1, &tasks, &refs(&names), &[])));
+    assert_eq!(leased, ["e0000 on emulator", "n on native"]);
+}
+
 #[test]
 fn plans_take_turns() {
     let plan = |prefix: &str| -> (Vec<TaskSpec>, Vec<String>) {
