@@ -36,6 +36,9 @@ pub struct Config {
     /// Attempts of one task that may end by an executor's own trouble.
     #[serde(default = "default_attempts_max")]
     pub attempts_max: u32,
+    /// Slots that no task wants may run a second time what takes much longer elsewhere than it should.
+    #[serde(default = "default_speculation")]
+    pub speculation: bool,
     /// Limits of every build.
     #[serde(default)]
     pub limits: BuildLimits,
@@ -119,6 +122,10 @@ fn default_abandoned_after_s() -> u64 {
 
 fn default_attempts_max() -> u32 {
     3
+}
+
+fn default_speculation() -> bool {
+    true
 }
 
 #[cfg(test)]

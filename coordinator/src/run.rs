@@ -171,6 +171,7 @@ fn settings(config: &Config, recorded: &Recorded) -> Settings {
         heartbeat_interval_ms: config.heartbeat_interval_ms,
         eviction_after_ms: config.eviction_after_ms,
         attempts_max: config.attempts_max,
+        speculates: config.speculation,
         // Every run has numbers of its own, so that a lease of an earlier one is never mistaken for a new one.
         first_lease: LeaseId((recorded.run << 32) + 1),
     }

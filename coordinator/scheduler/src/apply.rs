@@ -33,6 +33,7 @@ impl State {
     fn tick(&mut self) {
         self.evict_silent();
         self.retry_pulls();
+        self.stragglers_due = true;
         let later = core::mem::take(&mut self.out.waiting_later);
         self.out.waiting.extend(later);
     }
@@ -42,6 +43,10 @@ impl State {
         loop {
             self.flush();
             self.place();
+            // What is ready goes first.
+            if core::mem::take(&mut self.stragglers_due) {
+                self.speculate();
+            }
             self.drains();
             self.start_pulls();
             self.tell();

@@ -67,6 +67,15 @@ pub enum Effect {
     MayLeave(ExecutorName),
     /// An executor is lost: end its session if there still is one.
     Evict(ExecutorName),
+    /// Two executors have built a task, with other bytes: it is not reproducible.
+    Differs {
+        /// Which.
+        task: TaskId,
+        /// An output whose bytes differ.
+        output: StorePath,
+        /// Whose bytes do not count.
+        executor: ExecutorName,
+    },
 }
 
 /// What must survive a restart.
@@ -138,6 +147,8 @@ pub struct Grant {
     pub bound: Vec<(StorePath, StorePath)>,
     /// The plan that wanted it first: its trace is the lease's.
     pub plan: PlanId,
+    /// Another executor runs it already, and may end later: the first result counts.
+    pub is_speculative: bool,
 }
 
 /// One path of a lease's input closure.

@@ -23,8 +23,9 @@ const EMULATION: u64 = 9 * UNIT;
 const EMULATION_OF_TINY: u64 = 16 * UNIT;
 /// How many measurements the belief weighs that an executor or emulation is as it usually is.
 const BELIEF: usize = 4;
-/// Measurements of a kind that replace what is believed of it.
+/// Measurements of a kind that replace what is believed of it, and those that count.
 const KIND_SAMPLES_MIN: usize = 8;
+const KIND_SAMPLES_MAX: usize = 256;
 /// Nothing takes no time at all.
 const LEAST_MS: u64 = 10;
 
@@ -37,7 +38,12 @@ struct Samples {
 
 impl Samples {
     fn push(&mut self, sample: u64) {
-        if self.last.len() >= SAMPLES_MAX {
+        self.push_of(sample, SAMPLES_MAX);
+    }
+
+    /// Keeps so many.
+    fn push_of(&mut self, sample: u64, samples_max: usize) {
+        if self.last.len() >= samples_max {
             self.last.pop_front();
         }
         self.last.push_back(sample);
@@ -99,8 +105,8 @@ pub(crate) struct Estimates {
     places: BTreeMap<Name, SubjectIx>,
     /// Measured subjects by age.
     ages: BTreeMap<u64, SubjectIx>,
-    /// By kind, natively and emulated.
-    kinds: BTreeMap<Kind, [Samples; 2]>,
+    /// By kind, without emulation: what ran emulated was not chosen at random.
+    kinds: BTreeMap<Kind, Samples>,
     /// Thousandths of what was expected, by executor, natively and emulated.
     slowness: BTreeMap<ExecutorIx, [Samples; 2]>,
     /// Thousandths of the time without emulation.
@@ -203,6 +209,16 @@ impl Estimates {
         scaled(work_ms, self.slowness(executor, speed, is_emulated)).max(LEAST_MS)
     }
 
+    /// The other way round: what it takes on most, given what it takes on one.
+    pub(crate) fn off_ms(&self, took_ms: u64, executor: ExecutorIx, speed: u64, is_emulated: bool) -> u64 {
+        unscaled(took_ms, self.slowness(executor, speed, is_emulated))
+    }
+
+    /// Whether the derivation, its version or its package was measured.
+    pub(crate) fn is_known(&self, task: Described) -> bool {
+        self.nearest(task, false).is_some()
+    }
+
     /// Learns from a build that took so long. Gives what it would take on an executor that is as fast as most.
     pub(crate) fn learn(
         &mut self,
@@ -236,7 +252,7 @@ impl Estimates {
             }
             _ => {}
         }
-        let work_ms = unscaled(took_ms, self.slowness(executor, speed, is_emulated)).max(1);
+        let work_ms = self.off_ms(took_ms, executor, speed, is_emulated).max(1);
         self.remember(task, is_emulated, work_ms);
         let [derivation, version, _] = task.subjects.map(|place| self.subjects[place].name.clone());
         let derivation = match derivation {
@@ -254,7 +270,8 @@ impl Estimates {
     pub(crate) fn remember(&mut self, task: Described, is_emulated: bool, work_ms: u64) {
         self.measured += 1;
         let way = usize::from(is_emulated);
-        self.kinds.entry(task.kind).or_default()[way].push(work_ms);
+        let native_ms = if is_emulated { unscaled(work_ms, self.emulation(task.kind)) } else { work_ms };
+        self.kinds.entry(task.kind).or_default().push_of(native_ms, KIND_SAMPLES_MAX);
         for place in task.subjects {
             // Ages are different for each.
             self.measured += 1;
@@ -292,17 +309,13 @@ impl Estimates {
 
     /// What a kind takes, before anything of the package was measured.
     fn believed_ms(&self, kind: Kind, is_emulated: bool) -> u64 {
-        if let Some(samples) = self.kinds.get(&kind).map(|ways| &ways[usize::from(is_emulated)])
-            && samples.last.len() >= KIND_SAMPLES_MIN
-        {
-            return samples.median;
-        }
-        let native_ms = match kind {
+        let samples = self.kinds.get(&kind).filter(|samples| samples.last.len() >= KIND_SAMPLES_MIN);
+        let native_ms = samples.map(|samples| samples.median).unwrap_or(match kind {
             Kind::Tiny => 120,
             Kind::Fetch => 1_500,
             Kind::Build => 25_000,
             Kind::Heavy => 900_000,
-        };
+        });
         if is_emulated { scaled(native_ms, self.emulation(kind)) } else { native_ms }
     }
 

@@ -113,6 +113,10 @@ impl State {
             }
             _ => {}
         }
+        let second = task.second.map(|second| self.leases.get(&second));
+        let is_of_it = second.is_none_or(|lease| lease.is_some_and(|lease| lease.task == place));
+        let runs = matches!(task.phase, Phase::Running(_));
+        hold!(is_of_it && (runs || task.second.is_none()), "{id}: its second lease is wrong");
         let is_ready = self.classes[task.class].ready.values().flatten().any(|(_, _, other)| *other == place);
         hold!(is_ready == (task.phase == Phase::Ready), "{id}: the queue of its requirement is wrong");
         for plan in &task.plans {
@@ -166,11 +170,11 @@ impl State {
         let mut running = BTreeSet::new();
         for (id, lease) in &self.leases {
             hold!(lease.key.id == *id, "lease {id:?} has another name");
-            hold!(
-                self.tasks[lease.task].phase == Phase::Running(*id),
-                "lease {id:?} of a task that does not run"
-            );
-            hold!(running.insert(lease.task), "lease {id:?} of a task that has another");
+            let task = &self.tasks[lease.task];
+            let is_its_own = task.phase == Phase::Running(*id) || task.second == Some(*id);
+            hold!(is_its_own, "lease {id:?} of a task that does not run");
+            let is_first = running.insert((lease.task, lease.executor));
+            hold!(is_first, "lease {id:?} of a task that has another at the same executor");
             let executor = &self.executors[lease.executor];
             hold!(executor.leases.contains(id), "lease {id:?} is unknown to {}", executor.name);
         }

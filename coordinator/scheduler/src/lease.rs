@@ -1,4 +1,6 @@
 //! Leases: their grant, their end without a report, and those of an earlier run of the coordinator.
+//!
+//! A task has one lease, or a second one that another executor tries to end sooner: when one of the two ends, the other is left.
 use crate::arena::{ContentIx, ExecutorIx, TaskIx};
 use crate::state::{Attempt, Lease, Link, Phase};
 use crate::{Effect, Grant, GrantedInput, Holder, LeaseKey, RunningLease, State};
@@ -9,7 +11,7 @@ use model::{Epoch, LeaseId, Platform};
 const FORMER_LEASES_MAX: usize = 16;
 
 impl State {
-    /// Leases a ready task to an executor.
+    /// Leases a ready task to an executor, or one that runs to another executor.
     pub(crate) fn grant(
         &mut self,
         place: TaskIx,
@@ -17,6 +19,7 @@ impl State {
         platform: Platform,
         closure: &[ContentIx],
     ) {
+        let is_speculative = matches!(self.tasks[place].phase, Phase::Running(_));
         let id = self.next_lease;
         self.next_lease = LeaseId(id.0.saturating_add(1));
         let task = &mut self.tasks[place];
@@ -37,6 +40,7 @@ impl State {
             inputs,
             bound,
             plan,
+            is_speculative,
         }));
     }
 
@@ -66,10 +70,14 @@ impl State {
         self.leases.insert(key.id, lease);
         self.executors[executor].leases.insert(key.id);
         self.tasks[place].attempts = self.tasks[place].attempts.saturating_add(1);
-        self.set_phase(place, Phase::Running(key.id));
+        if matches!(self.tasks[place].phase, Phase::Running(_)) {
+            self.tasks[place].second = Some(key.id);
+        } else {
+            self.set_phase(place, Phase::Running(key.id));
+        }
     }
 
-    /// Ends a lease here; the task stays as it is, and the caller says where it goes.
+    /// Ends a lease here. If the task has another, that goes on; else the task stays as it is, and the caller says where it goes.
     pub(crate) fn end_lease(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
         let executor = &mut self.executors[lease.executor];
@@ -83,12 +91,25 @@ impl State {
         let duration_ms = self.now.0.saturating_sub(lease.granted.0);
         task.last =
             Some(Attempt { executor: lease.executor, platform: Some(lease.platform.clone()), duration_ms });
+        let second = task.second.take();
+        match (task.phase == Phase::Running(id), second) {
+            (true, Some(other)) => self.set_phase(lease.task, Phase::Running(other)),
+            (false, Some(other)) if other != id => self.tasks[lease.task].second = second,
+            _ => {}
+        }
         Some(lease)
     }
 
-    /// Ends a lease and tells its executor.
-    pub(crate) fn cancel_lease(&mut self, id: LeaseId) {
-        if let Some(lease) = self.end_lease(id) {
+    /// Whether a task has a lease that counts.
+    pub(crate) fn has_lease(&self, place: TaskIx) -> bool {
+        matches!(&self.tasks[place].phase, Phase::Running(lease) if self.leases.contains_key(lease))
+    }
+
+    /// Ends all leases of a task and tells their executors.
+    pub(crate) fn cancel_leases(&mut self, place: TaskIx) {
+        while let Phase::Running(id) = self.tasks[place].phase
+            && let Some(lease) = self.end_lease(id)
+        {
             self.cancel_at(lease.executor, lease.key);
         }
     }
@@ -100,7 +121,9 @@ impl State {
 
     /// An executor lost a lease, or was lost with it: the task is tried again, and that is not its failure.
     pub(crate) fn lose_lease(&mut self, id: LeaseId) {
-        if let Some(lease) = self.end_lease(id) {
+        if let Some(lease) = self.end_lease(id)
+            && !self.has_lease(lease.task)
+        {
             self.requeue(lease.task);
         }
     }

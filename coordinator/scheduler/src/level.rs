@@ -3,7 +3,7 @@
 //! The largest level is the critical path. Levels follow what was measured: after every so many measurements they are
 //! counted anew, which costs each measurement a constant number of tasks.
 use crate::State;
-use crate::arena::{ClassIx, Place, TaskIx};
+use crate::arena::{ClassIx, ExecutorIx, Place, TaskIx};
 use crate::estimate::is_emulated;
 use alloc::{vec, vec::Vec};
 use core::cmp::Reverse;
@@ -95,13 +95,12 @@ impl State {
     }
 
     /// What a task takes on an executor.
-    pub(crate) fn takes_ms(
-        &self,
-        place: TaskIx,
-        executor: crate::arena::ExecutorIx,
-        is_emulated: bool,
-    ) -> u64 {
-        let work_ms = self.tasks[place].work_ms[usize::from(is_emulated)];
+    pub(crate) fn takes_ms(&self, place: TaskIx, executor: ExecutorIx, is_emulated: bool) -> u64 {
+        self.on_executor(self.tasks[place].work_ms[usize::from(is_emulated)], executor, is_emulated)
+    }
+
+    /// What takes so long on most takes here.
+    pub(crate) fn on_executor(&self, work_ms: u64, executor: ExecutorIx, is_emulated: bool) -> u64 {
         self.estimates.on_ms(work_ms, executor, self.executors[executor].speed(), is_emulated)
     }
 

@@ -25,6 +25,7 @@ mod plan;
 mod promise;
 mod pulls;
 mod settle;
+mod speculate;
 mod state;
 
 pub use apply::apply;

@@ -92,9 +92,7 @@ impl State {
         if !(phase.is_open() || *phase == Phase::Idle) || !self.is_satisfied(task) {
             return;
         }
-        if let Phase::Running(lease) = *phase {
-            self.cancel_lease(lease);
-        }
+        self.cancel_leases(task);
         self.done(task, true);
         // Another task may have waited for more of what it was building.
         for content in self.made_by(task) {
@@ -285,9 +283,7 @@ impl State {
                 if !self.tasks[maker].phase.is_open() || self.is_demanded(maker) {
                     continue;
                 }
-                if let Phase::Running(lease) = self.tasks[maker].phase {
-                    self.cancel_lease(lease);
-                }
+                self.cancel_leases(maker);
                 self.set_phase(maker, Phase::Idle);
                 self.forget_walks();
                 contents.extend_from_slice(&self.tasks[maker].inputs);

@@ -259,7 +259,7 @@ impl SlotTimes {
 
 impl State {
     /// What a running task has left: one that takes longer than was thought will take longer still.
-    fn left_ms(&self, lease: &crate::state::Lease) -> u64 {
+    pub(crate) fn left_ms(&self, lease: &crate::state::Lease) -> u64 {
         let expected_ms = self.takes_ms(lease.task, lease.executor, is_emulated(&lease.platform));
         let elapsed_ms = self.now.0.saturating_sub(lease.granted.0);
         expected_ms.saturating_sub(elapsed_ms).max(elapsed_ms / 4).max(1)

@@ -185,9 +185,7 @@ impl State {
     fn drop_tasks(&mut self, dropped: &[TaskIx]) {
         let mut touched = BTreeSet::new();
         for place in dropped {
-            if let Phase::Running(lease) = self.tasks[*place].phase {
-                self.cancel_lease(lease);
-            }
+            self.cancel_leases(*place);
             self.set_phase(*place, Phase::Idle);
             let task = &self.tasks[*place];
             touched.extend(task.inputs.iter().copied());

@@ -51,7 +51,13 @@ impl State {
     fn current_report(&mut self, place: TaskIx, executor: ExecutorIx, outcome: Outcome) {
         match outcome {
             Outcome::Built(outputs) => match self.check(place, &outputs) {
-                Ok(outputs) => self.built(place, executor, outputs),
+                Ok(outputs) => {
+                    // Who was slower stops.
+                    let last = self.tasks[place].last.clone();
+                    self.cancel_leases(place);
+                    self.tasks[place].last = last;
+                    self.built(place, executor, outputs);
+                }
                 Err(problem) => {
                     let message = format!("the result was refused: {problem}");
                     self.attempt_failed(place, executor, infrastructure(message));
@@ -63,18 +69,34 @@ impl State {
 
     /// A result of a lease that is over: used if nobody else was first.
     fn late_result(&mut self, place: TaskIx, executor: ExecutorIx, key: LeaseKey, outputs: &[BuiltOutput]) {
-        let phase = self.tasks[place].phase.clone();
-        let is_open = phase.is_open() || phase == Phase::Idle;
-        if !is_open || !self.may_have_had(place, key, executor) {
+        if !self.may_have_had(place, key, executor) {
+            return;
+        }
+        let phase = &self.tasks[place].phase;
+        if *phase == Phase::Done {
+            return self.compare(place, executor, outputs);
+        }
+        if !(phase.is_open() || *phase == Phase::Idle) {
             return;
         }
         let Ok(outputs) = self.check(place, outputs) else { return };
-        if let Phase::Running(lease) = phase {
-            self.cancel_lease(lease);
-        }
+        self.cancel_leases(place);
         let attempt = crate::state::Attempt { executor, platform: None, duration_ms: 0 };
         self.tasks[place].last = Some(attempt);
         self.built(place, executor, outputs);
+    }
+
+    /// Says so if a second result has other bytes than the one that counts.
+    fn compare(&mut self, place: TaskIx, executor: ExecutorIx, outputs: &[BuiltOutput]) {
+        let task = self.tasks[place].id.clone();
+        for output in outputs {
+            let id = ContentId { domain: task.domain.clone(), path: output.path.clone() };
+            let known = self.content_places.get(&id).and_then(|known| self.contents[*known].facts.as_ref());
+            if known.is_some_and(|known| known.nar_sha256 != output.facts.nar_sha256) {
+                let executor = self.executors[executor].name.clone();
+                return self.out.push(Effect::Differs { task, output: id.path, executor });
+            }
+        }
     }
 
     /// Whether a result is exactly what the task makes, and refers only to what the build could see.
@@ -195,16 +217,20 @@ impl State {
 
     /// An attempt gave no outputs: the cause decides what follows.
     fn attempt_failed(&mut self, place: TaskIx, executor: ExecutorIx, failure: Failure) {
+        let is_tried_elsewhere = self.has_lease(place);
         let counts = match failure.class {
             FailureClass::Cancelled => false,
             FailureClass::InputMissing => self.inputs_missing(place, executor, &failure.missing_inputs),
             class if class.is_retryable() => true,
-            _ => return self.fail_task(place, failure),
+            _ => {
+                self.cancel_leases(place);
+                return self.fail_task(place, failure);
+            }
         };
         let task = &mut self.tasks[place];
         if counts {
             task.attempts_counted = task.attempts_counted.saturating_add(1);
-            if task.attempts_counted >= self.settings.attempts_max.max(1) {
+            if task.attempts_counted >= self.settings.attempts_max.max(1) && !is_tried_elsewhere {
                 return self.fail_task(place, failure);
             }
         }
@@ -214,7 +240,9 @@ impl State {
                 task.avoided.push(executor);
             }
         }
-        self.requeue(place);
+        if !is_tried_elsewhere {
+            self.requeue(place);
+        }
     }
 
     /// Inputs that no source gave: holders that are out of reach lose them, and at the second time all executors do.

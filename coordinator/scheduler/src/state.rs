@@ -43,6 +43,8 @@ pub struct State {
     pub(crate) levels_version: u64,
     /// Something that only a draining executor has may have become needed, or needless.
     pub(crate) drains_changed: bool,
+    /// Time has passed since stragglers were looked for.
+    pub(crate) stragglers_due: bool,
     pub(crate) content_marks: Marks,
     pub(crate) task_marks: Marks,
     pub(crate) out: Outbox,
@@ -90,6 +92,8 @@ pub(crate) struct Task {
     /// It names an input that nobody described, or depends on itself.
     pub(crate) is_malformed: bool,
     pub(crate) phase: Phase,
+    /// While it runs: a lease of it that another executor tries to end sooner.
+    pub(crate) second: Option<LeaseId>,
     /// What it is for measurements.
     pub(crate) described: Described,
     /// What it takes where nothing is faster or slower than most, natively and emulated.
@@ -310,6 +314,7 @@ impl Default for Task {
             resolutions: 0,
             is_malformed: false,
             phase: Phase::Idle,
+            second: None,
             described: Described::default(),
             work_ms: [0; 2],
             best_ms: 0,
@@ -397,6 +402,7 @@ impl State {
             levels_measured: 0,
             levels_version: 0,
             drains_changed: false,
+            stragglers_due: false,
             content_marks: Marks::default(),
             task_marks: Marks::default(),
             out: Outbox::default(),

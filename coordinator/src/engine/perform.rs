@@ -93,6 +93,9 @@ impl Engine {
                 }
                 self.parts.plans.tell(plan, news);
             }
+            Effect::Differs { task, output, executor } => {
+                tracing::warn!(task = %task.path, %output, %executor, "not reproducible: two executors built other bytes");
+            }
             Effect::MayLeave(executor) => self.send(&executor, Order::MayLeave),
             Effect::Evict(executor) => {
                 tracing::warn!(%executor, "executor lost: its tasks run elsewhere");
@@ -134,12 +137,17 @@ impl Engine {
             platform = %grant.platform,
             lease = grant.lease.id.0,
             attempt = grant.attempt,
+            is_speculative = grant.is_speculative,
             "leased"
         );
         let order = grant::order(grant, &self.parts.knowledge, &self.sessions, trace, self.parts.limits);
         match order {
             Ok(order) => {
-                self.parts.plans.leased(grant.lease, &grant.executor, &grant.task);
+                if grant.is_speculative {
+                    self.parts.plans.leased_second(grant.lease, &grant.executor, &grant.task);
+                } else {
+                    self.parts.plans.leased(grant.lease, &grant.executor, &grant.task);
+                }
                 self.send(&grant.executor, Order::Lease(Box::new(order)));
             }
             Err(error) => {

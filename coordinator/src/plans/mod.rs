@@ -107,6 +107,8 @@ impl Plans {
                 if change.state == TaskState::Running {
                     book.logs.running(&change);
                 }
+                let rest = book.logs.told(&change);
+                book.say(&change.task, rest.into());
                 PlanEvent::Task(book.task_view(change))
             }
             News::RootAvailable { task, output, path } => {
@@ -148,6 +150,14 @@ impl Plans {
         }
     }
 
+    /// A second lease of a task, which speaks only if it is the first to end, or the other is lost.
+    pub fn leased_second(&self, lease: LeaseKey, executor: &ExecutorName, task: &TaskId) {
+        let mut book = locked(&self.book);
+        if book.wanting.contains_key(task) {
+            book.logs.leased_second(lease, executor, task);
+        }
+    }
+
     /// An executor's lease is over.
     pub fn released(&self, lease: LeaseKey, executor: &ExecutorName) {
         locked(&self.book).logs.released(lease, executor);
@@ -168,18 +178,16 @@ impl Plans {
     pub fn progress(&self, executor: &ExecutorName, lease: LeaseKey, phase: Option<&str>, text: Bytes) {
         let mut book = locked(&self.book);
         let Some(task) = book.logs.task(lease, executor).cloned() else { return };
-        book.logs.append(&task, &text);
-        let change = phase.and_then(|phase| book.logs.enter(&task, phase));
-        let phase_event = change.map(|change| PlanEvent::Task(book.task_view(change)));
-        for plan in book.wanting.get(&task).into_iter().flatten().filter_map(|id| book.plans.get(id)) {
-            if let Some(event) = &phase_event {
+        if !book.logs.append(lease, &task, &text) {
+            return;
+        }
+        if let Some(change) = phase.and_then(|phase| book.logs.enter(&task, phase)) {
+            let event = PlanEvent::Task(book.task_view(change));
+            for plan in book.wanting(&task) {
                 plan.change(|log| log.push_log(event.clone()));
             }
-            if !text.is_empty() {
-                let piece = PlanEvent::Log { derivation: task.path.clone(), text: text.clone() };
-                plan.change(|log| log.push_log(piece));
-            }
         }
+        book.say(&task, text);
     }
 
     /// Plans without a client for so long, or for as long as their last client wanted to be waited for.
@@ -238,6 +246,18 @@ impl Plans {
 }
 
 impl Book {
+    fn wanting(&self, task: &TaskId) -> impl Iterator<Item = &Arc<Plan>> {
+        self.wanting.get(task).into_iter().flatten().filter_map(|id| self.plans.get(id))
+    }
+
+    /// Next bytes of a task's log, for those who follow the logs of plans that want it.
+    fn say(&self, task: &TaskId, text: Bytes) {
+        for plan in self.wanting(task).filter(|_| !text.is_empty()) {
+            let piece = PlanEvent::Log { derivation: task.path.clone(), text: text.clone() };
+            plan.change(|log| log.push_log(piece));
+        }
+    }
+
     fn task_view(&self, change: TaskChange) -> TaskView {
         let (mut phase, mut log_tail) = (Arc::default(), Arc::default());
         match change.state {

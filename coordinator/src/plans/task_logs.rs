@@ -1,7 +1,8 @@
 //! What running tasks say: phase, and the end of the log, which outlives a failure. Pure.
 use model::{ExecutorName, TaskId, limits::LOG_TAIL_BYTES_MAX};
-use scheduler::{LeaseKey, TaskChange};
+use scheduler::{LeaseKey, TaskChange, TaskState};
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::sync::Arc;
 
 /// What one task says.
@@ -13,8 +14,21 @@ struct TaskLog {
     running: Option<TaskChange>,
     phase: Arc<str>,
     tail: VecDeque<u8>,
+    /// Bytes that were said in all.
+    said: u64,
+    /// What another executor says that builds the same: nobody hears it yet.
+    second: Option<Second>,
     /// The end of the log of a failure.
     kept: Arc<[u8]>,
+}
+
+/// A second lease of a task, and the end of what it says.
+#[derive(Debug)]
+struct Second {
+    lease: LeaseKey,
+    executor: ExecutorName,
+    tail: VecDeque<u8>,
+    said: u64,
 }
 
 /// What all tasks say.
@@ -36,7 +50,44 @@ impl TaskLogs {
         }
         log.phase = Arc::default();
         log.tail.clear();
+        log.said = 0;
+        if let Some(second) = log.second.take() {
+            self.leases.remove(&second.lease);
+        }
         self.leases.insert(lease, (executor.clone(), task.clone()));
+    }
+
+    /// Another lease tries to end a task sooner. It speaks when it is the one that is told to run, or to have ended.
+    pub(super) fn leased_second(&mut self, lease: LeaseKey, executor: &ExecutorName, task: &TaskId) {
+        let log = self.tasks.entry(task.clone()).or_default();
+        let second = Second { lease, executor: executor.clone(), tail: VecDeque::new(), said: 0 };
+        if let Some(former) = log.second.replace(second) {
+            self.leases.remove(&former.lease);
+        }
+        self.leases.insert(lease, (executor.clone(), task.clone()));
+    }
+
+    /// A task is told to run at an executor, or to have been built there. If that is the second one, it takes over: gives what it
+    /// has said beyond what the first had.
+    pub(super) fn told(&mut self, change: &TaskChange) -> Vec<u8> {
+        let Some(log) = self.tasks.get_mut(&change.task) else { return Vec::new() };
+        let Some(second) = log.second.take_if(|second| Some(&second.executor) == change.executor.as_ref())
+        else {
+            return Vec::new();
+        };
+        let is_running = change.state == TaskState::Running;
+        if let Some(former) = mem::replace(&mut log.lease, is_running.then_some(second.lease)) {
+            self.leases.remove(&former);
+        }
+        if !is_running {
+            self.leases.remove(&second.lease);
+        }
+        let ahead = usize::try_from(second.said.saturating_sub(log.said)).unwrap_or(usize::MAX);
+        let beyond = second.tail.len().saturating_sub(ahead);
+        let said = second.tail.iter().skip(beyond).copied().collect();
+        log.said = log.said.max(second.said);
+        log.tail = second.tail;
+        said
     }
 
     /// The task of an executor's lease, if that speaks for one.
@@ -44,13 +95,18 @@ impl TaskLogs {
         self.leases.get(&lease).filter(|(holder, _)| holder == executor).map(|(_, task)| task)
     }
 
-    /// Next bytes of a task's log.
-    pub(super) fn append(&mut self, task: &TaskId, text: &[u8]) {
-        let Some(log) = self.tasks.get_mut(task) else { return };
-        let text = &text[text.len().saturating_sub(LOG_TAIL_BYTES_MAX)..];
-        log.tail.extend(text);
-        let excess = log.tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
-        log.tail.drain(..excess);
+    /// Next bytes of a lease's log. False if nobody is to hear them now.
+    pub(super) fn append(&mut self, lease: LeaseKey, task: &TaskId, text: &[u8]) -> bool {
+        let Some(log) = self.tasks.get_mut(task) else { return false };
+        let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        if let Some(second) = log.second.as_mut().filter(|second| second.lease == lease) {
+            second.said = second.said.saturating_add(length);
+            keep_end(&mut second.tail, text);
+            return false;
+        }
+        log.said = log.said.saturating_add(length);
+        keep_end(&mut log.tail, text);
+        true
     }
 
     /// A task's build is in another phase; gives what to tell, if the task is told to be running.
@@ -69,7 +125,7 @@ impl TaskLogs {
     pub(super) fn released(&mut self, lease: LeaseKey, executor: &ExecutorName) {
         let Some(task) = self.task(lease, executor).cloned() else { return };
         self.leases.remove(&lease);
-        if let Some(log) = self.tasks.get_mut(&task) {
+        if let Some(log) = self.tasks.get_mut(&task).filter(|log| log.lease == Some(lease)) {
             log.lease = None;
             log.running = None;
             log.phase = Arc::default();
@@ -79,7 +135,7 @@ impl TaskLogs {
     /// The task failed for good: the end of its log is kept.
     pub(super) fn failed(&mut self, task: &TaskId) -> Arc<[u8]> {
         let Some(log) = self.tasks.get_mut(task) else { return Arc::default() };
-        let tail = std::mem::take(&mut log.tail);
+        let tail = mem::take(&mut log.tail);
         log.kept = Vec::from(tail).into();
         log.kept.clone()
     }
@@ -107,10 +163,17 @@ impl TaskLogs {
 
     /// Nobody wants a task any more.
     pub(super) fn forget(&mut self, task: &TaskId) {
-        if let Some(lease) = self.tasks.remove(task).and_then(|log| log.lease) {
+        let Some(log) = self.tasks.remove(task) else { return };
+        for lease in log.lease.into_iter().chain(log.second.map(|second| second.lease)) {
             self.leases.remove(&lease);
         }
     }
+}
+
+fn keep_end(tail: &mut VecDeque<u8>, text: &[u8]) {
+    tail.extend(&text[text.len().saturating_sub(LOG_TAIL_BYTES_MAX)..]);
+    let excess = tail.len().saturating_sub(LOG_TAIL_BYTES_MAX);
+    tail.drain(..excess);
 }
 
 #[cfg(test)]
@@ -131,11 +194,11 @@ mod tests {
         let mut logs = TaskLogs::default();
         let (executor, other) = (ExecutorName("x".into()), ExecutorName("other".into()));
         logs.leased(lease(1), &executor, &task());
-        logs.append(&task(), b"old");
+        logs.append(lease(1), &task(), b"old");
         logs.leased(lease(2), &executor, &task());
         assert_eq!(logs.task(lease(1), &executor), None);
         assert_eq!(logs.task(lease(2), &executor), Some(&task()));
-        logs.append(&task(), b"new");
+        logs.append(lease(2), &task(), b"new");
         assert_eq!(logs.so_far(&task()), b"new");
         logs.released(lease(1), &executor);
         logs.leased(lease(1), &other, &task());
@@ -148,13 +211,47 @@ mod tests {
         assert_eq!(logs.so_far(&task()), b"new", "of a failure, too");
     }
 
+    fn change(state: TaskState, executor: &ExecutorName) -> TaskChange {
+        TaskChange {
+            task: task(),
+            state,
+            executor: Some(executor.clone()),
+            platform: None,
+            attempt: 2,
+            failure: None,
+            was_held: false,
+            duration_ms: 0,
+        }
+    }
+
+    #[test]
+    fn a_second_lease_is_heard_from_where_the_first_ended_when_it_takes_over() {
+        for (state, speaks_on) in [(TaskState::Running, true), (TaskState::Done, false)] {
+            let mut logs = TaskLogs::default();
+            let (slow, fast) = (ExecutorName("slow".into()), ExecutorName("fast".into()));
+            logs.leased(lease(1), &slow, &task());
+            assert!(logs.append(lease(1), &task(), b"one\n"));
+            logs.leased_second(lease(2), &fast, &task());
+            assert!(!logs.append(lease(2), &task(), b"one\ntwo\nthr"), "nobody hears it");
+            assert!(logs.append(lease(1), &task(), b"two"));
+            assert!(logs.told(&change(TaskState::Running, &slow)).is_empty());
+            assert_eq!(logs.told(&change(state, &fast)), b"\nthr");
+            assert_eq!(logs.task(lease(1), &slow), None, "the first is heard no more");
+            assert!(logs.told(&change(state, &fast)).is_empty());
+            let so_far: &[u8] = if speaks_on { b"one\ntwo\nthr" } else { b"" };
+            assert_eq!(logs.so_far(&task()), so_far);
+            logs.forget(&task());
+            assert!(logs.leases.is_empty());
+        }
+    }
+
     #[test]
     fn the_end_of_a_long_log_is_kept() {
         let mut logs = TaskLogs::default();
         let executor = ExecutorName("x".into());
         logs.leased(lease(1), &executor, &task());
-        logs.append(&task(), &vec![b'a'; LOG_TAIL_BYTES_MAX + 5]);
-        logs.append(&task(), b"end");
+        logs.append(lease(1), &task(), &vec![b'a'; LOG_TAIL_BYTES_MAX + 5]);
+        logs.append(lease(1), &task(), b"end");
         logs.released(lease(1), &executor);
         let tail = logs.failed(&task());
         assert_eq!((tail.len(), tail.ends_with(b"aend")), (LOG_TAIL_BYTES_MAX, true));

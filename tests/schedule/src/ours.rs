@@ -25,6 +25,7 @@ const SETTINGS: Settings = Settings {
     attempts_max: 3,
     first_lease: LeaseId(1),
     restart_grace_ms: 0,
+    speculates: true,
 };
 /// Between hosts: 1 Gbit/s.
 const HOST_BYTES_PER_MS: u64 = 125_000;

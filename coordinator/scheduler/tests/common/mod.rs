@@ -21,6 +21,7 @@ pub const SETTINGS: Settings = Settings {
     attempts_max: 3,
     first_lease: LeaseId(1_000),
     restart_grace_ms: 0,
+    speculates: true,
 };
 
 pub fn path(name: &str) -> StorePath {

@@ -399,7 +399,7 @@ impl World {
                     self.plans.remove(&number);
                 }
             }
-            Effect::Admitted { .. } | Effect::Ended { .. } => {}
+            Effect::Admitted { .. } | Effect::Ended { .. } | Effect::Differs { .. } => {}
         }
     }
 
@@ -452,6 +452,9 @@ impl World {
         assert_eq!(seen, self.graph.closure(&self.graph.inputs(spec)), "exactly the closure of the inputs");
         assert!(grant.lease.id > self.last_lease, "a lease's name is used again");
         self.last_lease = grant.lease.id;
+        if grant.is_speculative {
+            return;
+        }
         let lease = (grant.lease, executor.name.clone());
         let former = self.undisturbed.insert(grant.task.clone(), lease);
         assert!(former.is_none(), "{:?} runs already: {former:?}", grant.task);
