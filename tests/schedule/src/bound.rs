@@ -1,5 +1,5 @@
 //! What no scheduler could beat, who knew everything: the longest path, the work over the hosts, and both together.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::graph::Graph;
 use crate::list::root_bytes;
@@ -9,9 +9,9 @@ use crate::world::{BOARD_BYTES_PER_S, build_s, platform};
 /// Prices that are tried for the hosts, one after another.
 const ROUNDS: usize = 40;
 
-/// The lower bound of a run, in seconds. What only one of several ways to a fixed output needs is not counted at all.
-pub fn bound_s(graph: &Graph, run: &Run) -> f64 {
-    let all: BTreeSet<usize> = run.plans.iter().flat_map(|plan| plan.tasks.iter().copied()).collect();
+/// The lower bound of a run in which these tasks were built, in seconds. Of several derivations that make the same output one is
+/// built, and which one is not questioned here: what the others would have needed may not have been built at all.
+pub fn bound_s(graph: &Graph, run: &Run, built: &BTreeSet<usize>) -> f64 {
     let takes = |place: usize| -> Vec<f64> {
         let node = &graph.nodes[place];
         let on = |host| platform(host, node).map_or(f64::INFINITY, |platform| build_s(host, platform, node));
@@ -19,25 +19,29 @@ pub fn bound_s(graph: &Graph, run: &Run) -> f64 {
     };
     let least: Vec<f64> =
         (0..graph.nodes.len()).map(|place| takes(place).into_iter().fold(f64::INFINITY, f64::min)).collect();
-    let mut earliest = earliest(graph, run, &all, &least);
-    let needed = needed(graph, run);
-    for place in &needed {
-        let others = graph.nodes[*place].alternatives.iter().map(|other| earliest[*other]);
-        earliest[*place] = others.fold(earliest[*place], f64::min);
+    let order = order(graph, built);
+    let mut earliest = vec![0.0_f64; graph.nodes.len()];
+    for place in &order {
+        let wanting = run.plans.iter().filter(|plan| plan.tasks.contains(place));
+        let arrival_s = wanting.map(|plan| plan.arrival_s).fold(f64::INFINITY, f64::min);
+        let end_s = |maker: &usize| earliest[*maker] + least[*maker];
+        let ends = inputs(graph, built, *place);
+        let ends = ends.iter().map(|makers| makers.iter().map(end_s).fold(f64::INFINITY, f64::min));
+        earliest[*place] = ends.fold(arrival_s, f64::max);
     }
     let mut tails = vec![0.0_f64; graph.nodes.len()];
-    for place in needed.iter().rev() {
-        let users = graph.nodes[*place].users.iter().filter(|user| needed.contains(user));
-        let of_user = |user: &usize| match graph.nodes[*user].alternatives.is_empty() {
-            true => tails[*user] + least[*user],
-            false => 0.0,
-        };
-        tails[*place] = users.map(of_user).fold(0.0, f64::max);
+    for place in order.iter().rev() {
+        for makers in inputs(graph, built, *place) {
+            // Of several, nobody waits for the last.
+            if let [input] = makers[..] {
+                tails[input] = tails[input].max(tails[*place] + least[*place]);
+            }
+        }
     }
     let through = |place: &usize| earliest[*place] + least[*place] + tails[*place];
-    let path = needed.iter().map(through).fold(0.0, f64::max);
-    let takes: Vec<Vec<f64>> = needed.iter().map(|place| takes(*place)).collect();
-    let of = |limits: &[f64]| -> Vec<f64> { needed.iter().map(|place| limits[*place]).collect() };
+    let path = order.iter().map(through).fold(0.0, f64::max);
+    let takes: Vec<Vec<f64>> = order.iter().map(|place| takes(*place)).collect();
+    let of = |limits: &[f64]| -> Vec<f64> { order.iter().map(|place| limits[*place]).collect() };
     let windows = [of(&earliest), of(&tails)]
         .map(|limits| window(run, &takes, &limits))
         .into_iter()
@@ -45,64 +49,39 @@ pub fn bound_s(graph: &Graph, run: &Run) -> f64 {
     path.max(windows) + root_bytes(graph, run) / BOARD_BYTES_PER_S
 }
 
-/// What is needed whichever way a fixed output comes: of several makers the cheapest alone.
-fn needed(graph: &Graph, run: &Run) -> BTreeSet<usize> {
-    let mut needed = BTreeSet::new();
-    for plan in &run.plans {
-        let mut work = vec![plan.root];
-        while let Some(place) = work.pop() {
-            let node = &graph.nodes[place];
-            let is_there = node.alternatives.iter().any(|other| needed.contains(other));
-            if is_there || !plan.tasks.contains(&place) || !needed.insert(place) {
-                continue;
-            }
-            if node.alternatives.is_empty() {
-                work.extend(&node.inputs);
-            }
-        }
-    }
-    // The cheapest stands for all, so that this stays a bound.
-    let cheapest = |place: usize| {
-        let node = &graph.nodes[place];
-        let all = node.alternatives.iter().copied().chain([place]);
-        all.min_by(|a, b| graph.nodes[*a].cost.native_s.total_cmp(&graph.nodes[*b].cost.native_s))
-            .unwrap_or(place)
+/// For each input of a task that was built: who made it, several if they began before one of them had ended.
+fn inputs(graph: &Graph, built: &BTreeSet<usize>, place: usize) -> Vec<Vec<usize>> {
+    let makers = |input: &usize| -> Vec<usize> {
+        let all = [input].into_iter().chain(&graph.nodes[*input].alternatives);
+        all.copied().filter(|maker| built.contains(maker)).collect()
     };
-    needed.into_iter().map(cheapest).collect()
+    graph.nodes[place].inputs.iter().map(makers).filter(|makers| !makers.is_empty()).collect()
 }
 
-/// When each task could begin if there were hosts without end, of the fastest kind for each.
-fn earliest(graph: &Graph, run: &Run, all: &BTreeSet<usize>, least: &[f64]) -> Vec<f64> {
-    let mut begins = vec![f64::INFINITY; graph.nodes.len()];
-    let mut missing: Vec<usize> = vec![0; graph.nodes.len()];
-    let mut is_there = vec![false; graph.nodes.len()];
-    let mut ends: BTreeSet<(u64, usize)> = BTreeSet::new();
-    let as_key = |seconds: f64| seconds.to_bits();
-    for place in all {
-        missing[*place] = graph.nodes[*place].inputs.iter().filter(|input| all.contains(input)).count();
-        let wanting = run.plans.iter().filter(|plan| plan.tasks.contains(place));
-        begins[*place] = wanting.map(|plan| plan.arrival_s).fold(f64::INFINITY, f64::min);
-        if missing[*place] == 0 {
-            ends.insert((as_key(begins[*place] + least[*place]), *place));
-        }
+/// What was built, each after what it needs.
+fn order(graph: &Graph, built: &BTreeSet<usize>) -> Vec<usize> {
+    let mut users: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let mut missing: BTreeMap<usize, usize> = BTreeMap::new();
+    for place in built {
+        let inputs: BTreeSet<usize> = inputs(graph, built, *place).into_iter().flatten().collect();
+        missing.insert(*place, inputs.len());
+        inputs.into_iter().for_each(|input| users.entry(input).or_default().push(*place));
     }
-    while let Some((end, place)) = ends.pop_first() {
-        let end_s = f64::from_bits(end);
-        let node = &graph.nodes[place];
-        for made in node.alternatives.iter().chain([&place]) {
-            if std::mem::replace(&mut is_there[*made], true) {
-                continue;
-            }
-            for user in graph.nodes[*made].users.iter().filter(|user| all.contains(user)) {
-                missing[*user] -= 1;
-                begins[*user] = begins[*user].max(end_s);
-                if missing[*user] == 0 {
-                    ends.insert((as_key(begins[*user] + least[*user]), *user));
+    let mut order: Vec<usize> =
+        missing.iter().filter(|(_, missing)| **missing == 0).map(|(place, _)| *place).collect();
+    let mut next = 0;
+    while let Some(place) = order.get(next).copied() {
+        next += 1;
+        for user in users.get(&place).into_iter().flatten() {
+            if let Some(missing) = missing.get_mut(user) {
+                *missing -= 1;
+                if *missing == 0 {
+                    order.push(*user);
                 }
             }
         }
     }
-    begins
+    order
 }
 
 /// The largest, over times, of that time and the work that cannot begin before it (or: must be followed by as much).

@@ -139,6 +139,9 @@ struct Cluster<'a> {
     missing: Vec<usize>,
     is_wanted: Vec<bool>,
     is_done: Vec<bool>,
+    /// Something that is not done, or a plan, still waits for it.
+    is_needed: Vec<bool>,
+    built: BTreeSet<usize>,
     attempts: Vec<usize>,
     running: Vec<BTreeMap<usize, f64>>,
     stores: Stores,
@@ -146,8 +149,8 @@ struct Cluster<'a> {
     turn: usize,
 }
 
-/// Seconds until all plans have what they want on their boards.
-pub fn makespan_s(graph: &Graph, run: &Run, policy: Policy) -> Result<f64> {
+/// Seconds until all plans have what they want on their boards, and what was built for it.
+pub fn makespan_s(graph: &Graph, run: &Run, policy: Policy) -> Result<(f64, BTreeSet<usize>)> {
     let all: BTreeSet<usize> = run.plans.iter().flat_map(|plan| plan.tasks.iter().copied()).collect();
     let number = graph.nodes.len();
     let mut missing = vec![0; number];
@@ -164,6 +167,8 @@ pub fn makespan_s(graph: &Graph, run: &Run, policy: Policy) -> Result<f64> {
         missing,
         is_wanted: vec![false; number],
         is_done: vec![false; number],
+        is_needed: vec![true; number],
+        built: BTreeSet::new(),
         attempts: vec![0; number],
         running: vec![BTreeMap::new(); run.hosts.len()],
         stores: Stores::new(run.hosts.len(), number),
@@ -183,7 +188,7 @@ pub fn makespan_s(graph: &Graph, run: &Run, policy: Policy) -> Result<f64> {
 }
 
 impl Cluster<'_> {
-    fn play(&mut self) -> Result<f64> {
+    fn play(mut self) -> Result<(f64, BTreeSet<usize>)> {
         let mut last_s = 0.0;
         while let Some((At(now_s), what)) = self.events.pop_first() {
             match what {
@@ -206,22 +211,43 @@ impl Cluster<'_> {
                 What::Changed => self.evict(now_s),
             }
             self.place(now_s);
-            if self.all.iter().all(|place| self.is_done[*place]) {
+            if self.are_plans_done() {
                 break;
             }
         }
-        ensure!(self.all.iter().all(|place| self.is_done[*place]), "{:?}: tasks are left", self.policy);
-        Ok(last_s + root_bytes(self.graph, self.run) / BOARD_BYTES_PER_S)
+        ensure!(self.are_plans_done(), "{:?}: tasks are left", self.policy);
+        Ok((last_s + root_bytes(self.graph, self.run) / BOARD_BYTES_PER_S, self.built))
+    }
+
+    fn are_plans_done(&self) -> bool {
+        self.run.plans.iter().all(|plan| self.is_done[plan.root])
+    }
+
+    /// What another task has made needs nothing any more.
+    fn forget_needless(&mut self) {
+        self.is_needed.fill(false);
+        let roots = self.run.plans.iter().map(|plan| plan.root);
+        let mut work: Vec<usize> = roots.filter(|root| !self.is_done[*root]).collect();
+        while let Some(place) = work.pop() {
+            if !std::mem::replace(&mut self.is_needed[place], true) {
+                let inputs = self.graph.nodes[place].inputs.iter();
+                work.extend(inputs.filter(|input| self.all.contains(input) && !self.is_done[**input]));
+            }
+        }
     }
 
     /// A task is done, and with it all others that make the same.
     fn ended(&mut self, task: usize, host: usize) {
         self.stores.keep(host, task);
+        self.built.insert(task);
         for made in self.graph.nodes[task].alternatives.iter().chain([&task]) {
             if !std::mem::replace(&mut self.is_done[*made], true) {
                 self.ready.retain(|ready| ready != made);
                 self.made(*made);
             }
+        }
+        if !self.graph.nodes[task].alternatives.is_empty() {
+            self.forget_needless();
         }
     }
 
@@ -260,7 +286,8 @@ impl Cluster<'_> {
         let mut at = 0;
         while at < self.ready.len() {
             let task = self.ready[at];
-            let Some((host, platform)) = self.free_host(task, now_s) else {
+            let host = if self.is_needed[task] { self.free_host(task, now_s) } else { None };
+            let Some((host, platform)) = host else {
                 at += 1;
                 continue;
             };

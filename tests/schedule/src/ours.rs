@@ -58,10 +58,11 @@ struct Cluster<'a> {
     holds: Vec<BTreeMap<ContentId, KnownContent>>,
     stores: Stores,
     finished: usize,
+    built: BTreeSet<usize>,
 }
 
-/// Seconds until all plans have what they want on their boards.
-pub fn makespan_s(graph: &Graph, run: &Run) -> Result<f64> {
+/// Seconds until all plans have what they want on their boards, and what was built for it.
+pub fn makespan_s(graph: &Graph, run: &Run) -> Result<(f64, BTreeSet<usize>)> {
     let hosts = run.hosts.len();
     let places = graph.nodes.iter().enumerate().map(|(place, node)| (node.task.id.clone(), place)).collect();
     let mut cluster = Cluster {
@@ -78,6 +79,7 @@ pub fn makespan_s(graph: &Graph, run: &Run) -> Result<f64> {
         holds: vec![BTreeMap::new(); hosts],
         stores: Stores::new(hosts, graph.nodes.len()),
         finished: 0,
+        built: BTreeSet::new(),
     };
     cluster.begin();
     while cluster.finished < run.plans.len() {
@@ -86,7 +88,8 @@ pub fn makespan_s(graph: &Graph, run: &Run) -> Result<f64> {
         cluster.now_ms = at_ms;
         cluster.happen(what);
     }
-    Ok(milliseconds_to_s(cluster.now_ms) + root_bytes(graph, run) / BOARD_BYTES_PER_S)
+    let makespan_s = milliseconds_to_s(cluster.now_ms) + root_bytes(graph, run) / BOARD_BYTES_PER_S;
+    Ok((makespan_s, cluster.built))
 }
 
 fn milliseconds_to_s(milliseconds: u64) -> f64 {
@@ -246,6 +249,7 @@ impl Cluster<'_> {
             outputs.push(BuiltOutput { name: output.name.clone(), path: output.path.clone(), facts });
         }
         self.stores.keep(host, task);
+        self.built.insert(task);
         let task = node.task.id.clone();
         self.tell(Event::LeaseReported {
             executor: name(host),

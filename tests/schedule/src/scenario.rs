@@ -121,7 +121,8 @@ pub fn runs(name: Name, graph: &Graph) -> Result<Vec<Run>> {
         Name::Lossy => {
             let mut hosts = four;
             let run = Run { hosts: hosts.clone(), plans: all.clone() };
-            let about_s = crate::bound::bound_s(graph, &run);
+            let whole = run.plans.iter().flat_map(|plan| plan.tasks.iter().copied()).collect();
+            let about_s = crate::bound::bound_s(graph, &run, &whole);
             // Somewhere, the same for the same costs.
             let part = graph.nodes.iter().map(|node| node.cost.native_s).sum::<f64>().fract();
             hosts[1].absent_s = vec![(about_s * (0.2 + 0.6 * part), f64::INFINITY)];
