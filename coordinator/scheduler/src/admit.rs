@@ -1,5 +1,6 @@
 //! Admission: which tasks of a plan are there already, and which must be built.
 use crate::arena::{ContentIx, TaskIx};
+use crate::estimate::Described;
 use crate::plan::{Plan, PlanRoot, RootState};
 use crate::state::{Class, Phase, Task, TaskOutput};
 use crate::{Effect, NewPlan, Root, State};
@@ -78,7 +79,7 @@ impl State {
         }
         let made: BTreeSet<ContentIx> = outputs.iter().map(|output| output.content).collect();
         let needs_resolution = spec.needs_resolution;
-        let described = self.estimates.describe(&spec.id.path, &spec.name, spec.kind);
+        let described = Described::new(&spec.id.path, &spec.name, spec.kind);
         let task =
             Task { id: spec.id.clone(), described, class, outputs, needs_resolution, ..Task::default() };
         let place = self.tasks.insert(task);

@@ -33,6 +33,7 @@ impl State {
     fn tick(&mut self) {
         self.evict_silent();
         self.retry_pulls();
+        self.placement_due = true;
         self.stragglers_due = true;
         let later = core::mem::take(&mut self.out.waiting_later);
         self.out.waiting.extend(later);

@@ -46,11 +46,6 @@ place!(
     /// A requirement that some task has.
     ClassIx
 );
-place!(
-    /// Something that is measured.
-    SubjectIx
-);
-
 /// Items at places; a place is used again when its item was removed.
 #[derive(Debug)]
 pub struct Arena<I, T> {

@@ -4,10 +4,9 @@
 //! A measurement is divided by its executor's slowness before it is kept, so that one sample informs about all. Medians
 //! everywhere: a quarter of all builds is far from its mean.
 use crate::Measurement;
-use crate::arena::{Arena, ExecutorIx, SubjectIx};
+use crate::arena::ExecutorIx;
 use alloc::{
     collections::{BTreeMap, VecDeque},
-    string::{String, ToString},
     vec::Vec,
 };
 use model::{Kind, Platform, StorePath};
@@ -64,47 +63,57 @@ fn median(samples: impl Iterator<Item = u64>) -> u64 {
     }
 }
 
-/// What something was measured of.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Name {
-    Derivation(StorePath),
-    /// Name and version, of one kind: an environment of links may be named as the package that it is for.
-    Version(Kind, String),
-    /// Name without version.
-    Package(Kind, String),
-}
+/// What stands for a derivation, a version or a package.
+type Key = u64;
 
+/// One that was measured.
 #[derive(Debug, Default)]
 struct Subject {
-    name: Option<Name>,
     /// Natively, and under emulation: that is another thing.
     samples: [Samples; 2],
-    /// Tasks that are this.
-    tasks: usize,
     /// When it was measured last, counted in measurements.
     age: u64,
 }
 
-/// What a task is, for measurements: the nearest first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a task is, for measurements: its derivation, its name with version, its name without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Described {
-    subjects: [SubjectIx; 3],
+    keys: [Key; 3],
     kind: Kind,
 }
 
-impl Default for Described {
-    fn default() -> Self {
-        Self { subjects: [crate::arena::Place::at(0); 3], kind: Kind::default() }
+impl Described {
+    /// Name and version, and the name alone, count within one kind: an environment of links may be named as the package that it
+    /// is for.
+    pub(crate) fn new(derivation: &StorePath, name: &str, kind: Kind) -> Self {
+        let of_kind = match kind {
+            Kind::Tiny => 1,
+            Kind::Fetch => 2,
+            Kind::Build => 3,
+            Kind::Heavy => 4,
+        };
+        let keys = [key(0, 0, derivation.as_str()), key(1, of_kind, name), key(2, of_kind, package(name))];
+        Self { keys, kind }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        self.kind
     }
 }
 
+/// FNV-1a. Should two names come to the same, builds are expected to take what others took: no more.
+fn key(way: u8, kind: u8, name: &str) -> Key {
+    let bytes = [way, kind].into_iter().chain(name.bytes());
+    bytes
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
 /// Everything that was measured.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Estimates {
-    subjects: Arena<SubjectIx, Subject>,
-    places: BTreeMap<Name, SubjectIx>,
-    /// Measured subjects by age.
-    ages: BTreeMap<u64, SubjectIx>,
+    subjects: BTreeMap<Key, Subject>,
+    /// Subjects by age.
+    ages: BTreeMap<u64, Key>,
     /// By kind, without emulation: what ran emulated was not chosen at random.
     kinds: BTreeMap<Kind, Samples>,
     /// Thousandths of what was expected, by executor, natively and emulated.
@@ -115,87 +124,18 @@ pub(crate) struct Estimates {
     measured: u64,
 }
 
-impl Default for Estimates {
-    fn default() -> Self {
-        Self {
-            subjects: Arena::new(),
-            places: BTreeMap::new(),
-            ages: BTreeMap::new(),
-            kinds: BTreeMap::new(),
-            slowness: BTreeMap::new(),
-            emulation: BTreeMap::new(),
-            measured: 0,
-        }
-    }
-}
-
 impl Estimates {
     /// How many measurements there were.
     pub(crate) fn measured(&self) -> u64 {
         self.measured
     }
 
-    /// Describes a task, until it is dropped.
-    pub(crate) fn describe(&mut self, derivation: &StorePath, name: &str, kind: Kind) -> Described {
-        let names = [
-            Name::Derivation(derivation.clone()),
-            Name::Version(kind, name.to_string()),
-            Name::Package(kind, package(name).to_string()),
-        ];
-        let subjects = names.map(|name| self.subject(name));
-        for subject in subjects {
-            self.subjects[subject].tasks += 1;
-        }
-        Described { subjects, kind }
-    }
-
     /// Remembers what was measured before.
     pub(crate) fn restore(&mut self, measurements: &[Measurement]) {
         for measured in measurements {
-            let task = self.describe(&measured.derivation, &measured.name, measured.kind);
+            let task = Described::new(&measured.derivation, &measured.name, measured.kind);
             self.remember(task, measured.is_emulated, measured.work_ms);
-            self.drop_task(task);
         }
-    }
-
-    /// A described task is gone.
-    pub(crate) fn drop_task(&mut self, task: Described) {
-        for place in task.subjects {
-            let subject = &mut self.subjects[place];
-            subject.tasks = subject.tasks.saturating_sub(1);
-            if subject.tasks == 0 && subject.age == 0 {
-                self.forget(place);
-            }
-        }
-    }
-
-    fn subject(&mut self, name: Name) -> SubjectIx {
-        if let Some(place) = self.places.get(&name) {
-            return *place;
-        }
-        let place = self.subjects.insert(Subject { name: Some(name.clone()), ..Subject::default() });
-        self.places.insert(name, place);
-        place
-    }
-
-    /// Forgets what was not measured for longest, unless a task still is that.
-    fn forget_oldest(&mut self) {
-        let Some((_, oldest)) = self.ages.pop_first() else { return };
-        if self.subjects[oldest].tasks == 0 {
-            return self.forget(oldest);
-        }
-        self.measured += 1;
-        self.subjects[oldest].age = self.measured;
-        self.ages.insert(self.measured, oldest);
-    }
-
-    fn forget(&mut self, place: SubjectIx) {
-        let subject = core::mem::take(&mut self.subjects[place]);
-        if let Some(name) = subject.name {
-            self.places.remove(&name);
-        }
-        self.ages.remove(&subject.age);
-        self.subjects.remove(place);
     }
 
     /// What a task takes on an executor that is as fast as most.
@@ -220,12 +160,7 @@ impl Estimates {
     }
 
     /// Learns from a build that took so long. Gives what it would take on an executor that is as fast as most.
-    pub(crate) fn learn(
-        &mut self,
-        task: Described,
-        on: (ExecutorIx, u64, bool),
-        took_ms: u64,
-    ) -> Measurement {
+    pub(crate) fn learn(&mut self, task: Described, on: (ExecutorIx, u64, bool), took_ms: u64) -> u64 {
         let (executor, speed, is_emulated) = on;
         let took_ms = took_ms.max(1);
         let advertised = advertised(speed);
@@ -254,16 +189,7 @@ impl Estimates {
         }
         let work_ms = self.off_ms(took_ms, executor, speed, is_emulated).max(1);
         self.remember(task, is_emulated, work_ms);
-        let [derivation, version, _] = task.subjects.map(|place| self.subjects[place].name.clone());
-        let derivation = match derivation {
-            Some(Name::Derivation(path)) => path,
-            _ => StorePath::from_validated(""),
-        };
-        let name = match version {
-            Some(Name::Version(_, name)) => name,
-            _ => String::new(),
-        };
-        Measurement { derivation, name, kind: task.kind, is_emulated, work_ms }
+        work_ms
     }
 
     /// Remembers what a task takes on an executor that is as fast as most.
@@ -272,19 +198,18 @@ impl Estimates {
         let way = usize::from(is_emulated);
         let native_ms = if is_emulated { unscaled(work_ms, self.emulation(task.kind)) } else { work_ms };
         self.kinds.entry(task.kind).or_default().push_of(native_ms, KIND_SAMPLES_MAX);
-        for place in task.subjects {
+        for key in task.keys {
             // Ages are different for each.
             self.measured += 1;
-            let subject = &mut self.subjects[place];
+            let subject = self.subjects.entry(key).or_default();
             self.ages.remove(&subject.age);
             subject.age = self.measured;
             subject.samples[way].push(work_ms);
-            self.ages.insert(self.measured, place);
+            self.ages.insert(self.measured, key);
         }
-        for _ in 0..task.subjects.len() {
-            if self.ages.len() > SUBJECTS_MAX {
-                self.forget_oldest();
-            }
+        while self.ages.len() > SUBJECTS_MAX {
+            let Some((_, oldest)) = self.ages.pop_first() else { break };
+            self.subjects.remove(&oldest);
         }
     }
 
@@ -300,8 +225,8 @@ impl Estimates {
 
     /// What was measured of the nearest subject, and whether it ran the same way.
     fn nearest(&self, task: Described, is_emulated: bool) -> Option<(u64, bool)> {
-        task.subjects.iter().find_map(|place| {
-            let samples = &self.subjects[*place].samples;
+        task.keys.iter().find_map(|key| {
+            let samples = &self.subjects.get(key)?.samples;
             let of = |way: bool| samples[usize::from(way)].known().map(|known| (known, way == is_emulated));
             of(is_emulated).or(of(!is_emulated))
         })

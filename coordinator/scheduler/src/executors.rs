@@ -65,6 +65,7 @@ impl State {
     /// Who may run what has changed.
     fn executors_changed(&mut self) {
         self.executors_version += 1;
+        self.placement_due = true;
         self.drains_changed = true;
         self.out.waiting.extend(self.plans.keys().copied());
     }

@@ -80,6 +80,7 @@ impl State {
     /// Ends a lease here. If the task has another, that goes on; else the task stays as it is, and the caller says where it goes.
     pub(crate) fn end_lease(&mut self, id: LeaseId) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;
+        self.placement_due = true;
         let executor = &mut self.executors[lease.executor];
         executor.leases.remove(&id);
         self.drains_changed |= executor.is_draining;

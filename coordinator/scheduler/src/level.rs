@@ -70,9 +70,9 @@ impl State {
         }
     }
 
-    fn makers_of_inputs(&self, place: TaskIx) -> Vec<TaskIx> {
+    fn makers_of_inputs(&self, place: TaskIx) -> impl Iterator<Item = TaskIx> {
         let inputs = self.tasks[place].inputs.iter();
-        inputs.flat_map(|input| self.contents[*input].makers.iter().copied()).collect()
+        inputs.flat_map(|input| self.contents[*input].makers.iter().copied())
     }
 
     /// Estimates a task, on whoever is fastest.

@@ -62,6 +62,7 @@ impl State {
         let task = &self.tasks[place];
         let Some(plan) = task.plans.first() else { return };
         let key = (Reverse(task.level), task.id.clone(), place);
+        self.placement_due |= is_ready;
         let lines = &mut self.classes[task.class].ready;
         if is_ready {
             lines.entry(*plan).or_default().insert(key);

@@ -49,7 +49,7 @@ type Ready = (Reverse<u64>, TaskId, TaskIx);
 impl State {
     /// Leases ready tasks to free slots until one of the two runs out, or all that are left wait for something better.
     pub(crate) fn place(&mut self) {
-        if self.is_in_grace() {
+        if self.is_in_grace() || !core::mem::take(&mut self.placement_due) {
             return;
         }
         self.refresh_levels();

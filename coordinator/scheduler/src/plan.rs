@@ -202,7 +202,6 @@ impl State {
                 self.loosen(content);
             }
             let task = core::mem::take(&mut self.tasks[*place]);
-            self.estimates.drop_task(task.described);
             self.tasks.remove(*place);
             self.task_places.remove(&task.id);
             self.out.changed.remove(place);

@@ -2,7 +2,7 @@
 use crate::arena::{ContentIx, ExecutorIx, TaskIx};
 use crate::estimate::is_emulated;
 use crate::state::{Facts, Lease, Link, Phase, TaskOutput};
-use crate::{Effect, Fact, LeaseKey, Settled, SettledOutput, State};
+use crate::{Effect, Fact, LeaseKey, Measurement, Settled, SettledOutput, State};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -42,7 +42,14 @@ impl State {
         let took_ms = self.now.0.saturating_sub(lease.granted.0);
         let speed = self.executors[lease.executor].speed();
         let on = (lease.executor, speed, is_emulated(&lease.platform));
-        let measured = self.estimates.learn(self.tasks[lease.task].described, on, took_ms);
+        let task = &self.tasks[lease.task];
+        let measured = Measurement {
+            derivation: task.id.path.clone(),
+            name: String::from(name_of(&task.id.path)),
+            kind: task.described.kind(),
+            is_emulated: on.2,
+            work_ms: self.estimates.learn(task.described, on, took_ms),
+        };
         self.out.record(Fact::Measured(measured));
         let outputs = self.made_by(lease.task);
         self.save(&outputs, took_ms);
@@ -267,6 +274,13 @@ impl State {
         }
         counts
     }
+}
+
+/// The name of a derivation: without directory, hash and extension.
+fn name_of(derivation: &StorePath) -> &str {
+    let base = derivation.as_str().rsplit('/').next().unwrap_or_default();
+    let name = base.split_once('-').map_or(base, |(_, name)| name);
+    name.strip_suffix(".drv").unwrap_or(name)
 }
 
 fn infrastructure(message: String) -> Failure {

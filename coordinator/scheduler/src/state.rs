@@ -43,6 +43,8 @@ pub struct State {
     pub(crate) levels_version: u64,
     /// Something that only a draining executor has may have become needed, or needless.
     pub(crate) drains_changed: bool,
+    /// Something may be leased that could not be before.
+    pub(crate) placement_due: bool,
     /// Time has passed since stragglers were looked for.
     pub(crate) stragglers_due: bool,
     pub(crate) content_marks: Marks,
@@ -402,6 +404,7 @@ impl State {
             levels_measured: 0,
             levels_version: 0,
             drains_changed: false,
+            placement_due: false,
             stragglers_due: false,
             content_marks: Marks::default(),
             task_marks: Marks::default(),

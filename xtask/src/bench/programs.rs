@@ -9,7 +9,18 @@ use crate::command::command;
 
 /// Compiles them with all optimisations, runs them one after the other, and reads what they found.
 pub fn measure() -> Result<Vec<Measured>> {
-    let words = ["bench", "--workspace", "--bench", "executor", "--bench", "submit", "--bench", "cluster"];
+    let words = [
+        "bench",
+        "--workspace",
+        "--bench",
+        "executor",
+        "--bench",
+        "submit",
+        "--bench",
+        "scheduler",
+        "--bench",
+        "cluster",
+    ];
     let mut cargo = command("cargo", &words);
     let child =
         cargo.current_dir(crate::repository()).stdout(Stdio::piped()).spawn().context("start cargo")?;
