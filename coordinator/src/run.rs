@@ -35,6 +35,8 @@ const JOURNAL_WAIT: Duration = Duration::from_secs(2);
 /// How long executors may take after a restart to say what they run, in milliseconds: a little more than the longest wait
 /// between two of their attempts to connect.
 const RESTART_GRACE_MS_MAX: u64 = 12_000;
+/// How long an executor gets nothing the first time that one attempt after another failed there, in milliseconds.
+const SET_ASIDE_MS: u64 = 60_000;
 
 /// Everything on disk, and what is known from it.
 struct Opened {
@@ -172,6 +174,7 @@ fn settings(config: &Config, recorded: &Recorded) -> Settings {
         eviction_after_ms: config.eviction_after_ms,
         attempts_max: config.attempts_max,
         speculates: config.speculation,
+        set_aside_ms: SET_ASIDE_MS,
         // Every run has numbers of its own, so that a lease of an earlier one is never mistaken for a new one.
         first_lease: LeaseId((recorded.run << 32) + 1),
     }

@@ -32,6 +32,7 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
 impl State {
     fn tick(&mut self) {
         self.evict_silent();
+        self.end_quarantines();
         self.retry_pulls();
         self.placement_due = true;
         self.stragglers_due = true;

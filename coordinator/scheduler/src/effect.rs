@@ -67,6 +67,15 @@ pub enum Effect {
     MayLeave(ExecutorName),
     /// An executor is lost: end its session if there still is one.
     Evict(ExecutorName),
+    /// An executor that failed one attempt after another gets nothing for a while.
+    SetAside {
+        /// Which.
+        executor: ExecutorName,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+        /// Its last trouble.
+        reason: String,
+    },
     /// Two executors have built a task, with other bytes: it is not reproducible.
     Differs {
         /// Which.

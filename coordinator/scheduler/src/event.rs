@@ -23,6 +23,8 @@ pub struct Settings {
     /// After a restart: for so long, from the first event on, nothing is leased, in milliseconds, so that executors
     /// can first announce what they run already. 0 when the journal is new.
     pub restart_grace_ms: u64,
+    /// An executor that fails one attempt after another is set aside for so long, in milliseconds, and longer each time; 0: never.
+    pub set_aside_ms: u64,
     /// Free slots may run what takes much longer elsewhere than it should.
     pub speculates: bool,
 }

@@ -1,5 +1,6 @@
 //! Executors come, live, drain, disconnect and are lost.
 use crate::arena::ExecutorIx;
+use crate::quarantine::Conduct;
 use crate::state::{Executor, Link};
 use crate::{Effect, LeaseKey, RunningLease, State};
 use alloc::{collections::BTreeSet, vec::Vec};
@@ -45,6 +46,9 @@ impl State {
         executor.capability = capability;
         // A process that drains goes on draining; it says so again, but only after a while.
         executor.is_draining &= is_known;
+        if !is_known {
+            executor.conduct = Conduct::default();
+        }
         executor.was_told_to_leave = false;
         executor.last_heard = now;
         executor.unnamed = Some(executor.holds.union(&executor.held_once).copied().collect());
@@ -63,7 +67,7 @@ impl State {
     }
 
     /// Who may run what has changed.
-    fn executors_changed(&mut self) {
+    pub(crate) fn executors_changed(&mut self) {
         self.executors_version += 1;
         self.placement_due = true;
         self.drains_changed = true;

@@ -24,6 +24,7 @@ mod place;
 mod plan;
 mod promise;
 mod pulls;
+mod quarantine;
 mod settle;
 mod speculate;
 mod state;

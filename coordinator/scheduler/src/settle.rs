@@ -27,6 +27,7 @@ impl State {
                 let ended = self.end_lease(key.id);
                 self.current_report(task_of_lease, executor, outcome);
                 if let (Some(lease), Phase::Done) = (ended, &self.tasks[task_of_lease].phase) {
+                    self.did_well(lease.executor);
                     self.measure(&lease);
                 }
             }
@@ -234,6 +235,9 @@ impl State {
                 return self.fail_task(place, failure);
             }
         };
+        if counts {
+            self.did_badly(executor, &failure);
+        }
         let task = &mut self.tasks[place];
         if counts {
             task.attempts_counted = task.attempts_counted.saturating_add(1);

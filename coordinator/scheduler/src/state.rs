@@ -3,6 +3,7 @@ use crate::arena::{Arena, ClassIx, ContentIx, ExecutorIx, Marks, TaskIx};
 use crate::estimate::{Described, Estimates};
 use crate::outbox::Outbox;
 use crate::plan::Plan;
+use crate::quarantine::Conduct;
 use crate::{LeaseKey, Settings, Timestamp};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -244,6 +245,7 @@ pub(crate) struct Executor {
     pub(crate) held_once: BTreeSet<ContentIx>,
     /// While an inventory arrives: what it has not named yet.
     pub(crate) unnamed: Option<BTreeSet<ContentIx>>,
+    pub(crate) conduct: Conduct,
     /// Leases by platform, since the set of executors changed.
     pub(crate) given: BTreeMap<Platform, u64>,
 }
@@ -259,7 +261,8 @@ pub(crate) enum Link {
 
 impl Executor {
     pub(crate) fn may_get_leases(&self) -> bool {
-        self.link == Link::Connected && !self.is_draining && self.capability.slots > 0
+        let is_there = self.link == Link::Connected && !self.is_draining && self.capability.slots > 0;
+        is_there && !self.conduct.is_set_aside()
     }
 
     /// Thousandths of the speed of most, as it says itself.
@@ -271,7 +274,10 @@ impl Executor {
     }
 
     pub(crate) fn slots_free(&self) -> usize {
-        let slots = usize::try_from(self.capability.slots).unwrap_or(usize::MAX);
+        let slots = match self.conduct.is_on_trial() {
+            true => 1,
+            false => usize::try_from(self.capability.slots).unwrap_or(usize::MAX),
+        };
         slots.saturating_sub(self.leases.len())
     }
 }
@@ -367,6 +373,7 @@ impl Default for Executor {
             holds: BTreeSet::new(),
             held_once: BTreeSet::new(),
             unnamed: None,
+            conduct: Conduct::default(),
             given: BTreeMap::new(),
         }
     }

@@ -396,3 +396,50 @@ fn bytes_that_were_lost_are_not_believed_when_others_took_their_place() {
     let effects = core.pass(15_000, &[("x1", &[])]);
     assert_eq!(granted(&effects), [("a".into(), "x1".into())], "x1 has something else");
 }
+
+#[test]
+fn an_executor_that_fails_again_and_again_is_set_aside_and_has_a_way_back() {
+    let mut core = Core::with(Settings { attempts_max: u32::MAX, ..SETTINGS });
+    core.connect("bad", 4, &[native()]);
+    let (tasks, names) = many(8, &native());
+    let trouble = || failed(FailureClass::Infrastructure, &[]);
+    let mut running = grants(&core.admit(1, &tasks, &refs(&names), &[]));
+    let mut effects = vec![];
+    for _ in 0..5 {
+        let grant = running.remove(0);
+        effects = core.report(&grant, trouble());
+        running.extend(grants(&effects));
+    }
+    let set_aside = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::SetAside { executor, for_ms, .. } => Some((executor.0.to_string(), *for_ms)),
+            _ => None,
+        })
+    };
+    assert_eq!(set_aside(&effects), Some(("bad".into(), SETTINGS.set_aside_ms)));
+    // What it runs goes on, and counts.
+    while let Some(grant) = running.pop() {
+        assert_eq!(granted(&core.report(&grant, trouble())), []);
+    }
+    let effects = core.pass(SETTINGS.set_aside_ms, &[("bad", &[])]);
+    assert_eq!(granted(&effects).len(), 1, "one, to see");
+    let effects = core.report(&grant(&effects), trouble());
+    assert_eq!(set_aside(&effects), Some(("bad".into(), 2 * SETTINGS.set_aside_ms)), "twice as long");
+    assert_eq!(granted(&core.pass(SETTINGS.set_aside_ms, &[("bad", &[])])), []);
+    let effects = core.pass(SETTINGS.set_aside_ms, &[("bad", &[])]);
+    let effects = core.build(&grant(&effects), &[]);
+    assert_eq!(granted(&effects).len(), 4, "one ended well: all slots");
+}
+
+#[test]
+fn an_executor_that_starts_again_is_not_set_aside_any_more() {
+    let mut core = Core::with(Settings { attempts_max: u32::MAX, ..SETTINGS });
+    let mut effects = core.connect("bad", 1, &[native()]);
+    effects.extend(core.admit(1, &[task("a", &[])], &["a"], &[]));
+    for _ in 0..5 {
+        effects = core.report(&grant(&effects), failed(FailureClass::Infrastructure, &[]));
+    }
+    assert_eq!(granted(&effects), []);
+    let effects = core.connect_running("bad", 2, 1, &[native()], &[]);
+    assert_eq!(granted(&effects), [("a".into(), "bad".into())]);
+}

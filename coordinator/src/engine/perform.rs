@@ -93,6 +93,9 @@ impl Engine {
                 }
                 self.parts.plans.tell(plan, news);
             }
+            Effect::SetAside { executor, for_ms, reason } => {
+                tracing::warn!(%executor, for_ms, reason, "set aside: one attempt after another failed there");
+            }
             Effect::Differs { task, output, executor } => {
                 tracing::warn!(task = %task.path, %output, %executor, "not reproducible: two executors built other bytes");
             }

@@ -26,6 +26,7 @@ const SETTINGS: Settings = Settings {
     first_lease: LeaseId(1),
     restart_grace_ms: 0,
     speculates: true,
+    set_aside_ms: 60_000,
 };
 /// Between hosts: 1 Gbit/s.
 const HOST_BYTES_PER_MS: u64 = 125_000;

@@ -22,6 +22,7 @@ pub const SETTINGS: Settings = Settings {
     first_lease: LeaseId(1_000),
     restart_grace_ms: 0,
     speculates: true,
+    set_aside_ms: 60_000,
 };
 
 pub fn path(name: &str) -> StorePath {

@@ -399,7 +399,10 @@ impl World {
                     self.plans.remove(&number);
                 }
             }
-            Effect::Admitted { .. } | Effect::Ended { .. } | Effect::Differs { .. } => {}
+            Effect::Admitted { .. }
+            | Effect::Ended { .. }
+            | Effect::Differs { .. }
+            | Effect::SetAside { .. } => {}
         }
     }
 
