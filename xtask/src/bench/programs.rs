@@ -9,19 +9,9 @@ use crate::command::command;
 
 /// Compiles them with all optimisations, runs them one after the other, and reads what they found.
 pub fn measure() -> Result<Vec<Measured>> {
-    let words = [
-        "bench",
-        "--workspace",
-        "--bench",
-        "executor",
-        "--bench",
-        "submit",
-        "--bench",
-        "scheduler",
-        "--bench",
-        "cluster",
-    ];
-    let mut cargo = command("cargo", &words);
+    let programs = ["executor", "submit", "scheduler", "journal", "cluster"];
+    let mut cargo = command("cargo", &["bench", "--workspace"]);
+    cargo.args(programs.iter().flat_map(|program| ["--bench", program]));
     let child =
         cargo.current_dir(crate::repository()).stdout(Stdio::piped()).spawn().context("start cargo")?;
     let finished = child.wait_with_output()?;
