@@ -46,10 +46,6 @@ impl Pairs {
 
 /// What one look adds up.
 struct Look {
-    /// Contents and those who refer to them.
-    references: Pairs,
-    holders: Pairs,
-    users: Pairs,
     /// Tasks that are ready, by requirement: as their phase says, and as the lines say.
     ready: Pairs,
     /// Tasks of each class.
@@ -71,9 +67,6 @@ impl Look {
             is_pulled[content.position()] = true;
         }
         Self {
-            references: Pairs::default(),
-            holders: Pairs::default(),
-            users: Pairs::default(),
             ready: Pairs::default(),
             tasks: vec![0; state.classes.places_len()],
             is_pulled,
@@ -91,6 +84,15 @@ impl State {
     /// # Errors
     /// What does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
+        self.check_counts()?;
+        self.check_pairs()
+    }
+
+    /// Checks everything that is counted or cached, that no task and no pull stands still, and plans, leases, executors.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn check_counts(&self) -> Result<(), String> {
         self.check_briefly()?;
         let mut look = Look::at(self);
         self.content_places.values().try_for_each(|content| self.check_content(*content, &mut look))?;
@@ -99,15 +101,34 @@ impl State {
             self.check_task(*place, &mut look)?;
         }
         self.class_places.values().try_for_each(|class| self.check_class(*class, &mut look))?;
-        for executor in self.executors.places() {
-            let holds = &self.executors[executor].holds;
-            holds.iter().for_each(|content| look.holders.there(*content, executor));
-        }
-        hold!(look.references.agree(), "a reference and its content do not know of each other");
-        hold!(look.holders.agree(), "content and its holder do not know of each other");
-        hold!(look.users.agree(), "content and a task that uses it do not know of each other");
         hold!(look.ready.agree(), "the queue of a requirement is wrong");
         self.plans.iter().try_for_each(|(id, plan)| self.check_plan(*id, plan))
+    }
+
+    /// Checks that what is kept at both ends agrees: references, holders, users.
+    ///
+    /// # Errors
+    /// What does not agree.
+    pub fn check_pairs(&self) -> Result<(), String> {
+        let (mut references, mut holders, mut users) = <(Pairs, Pairs, Pairs)>::default();
+        for place in self.content_places.values().copied() {
+            let item = &self.contents[place];
+            item.references().iter().for_each(|reference| references.here(*reference, place));
+            item.referrers.iter().for_each(|referrer| references.there(place, *referrer));
+            item.holders.iter().for_each(|holder| holders.here(place, *holder));
+            item.users.iter().for_each(|user| users.here(place, *user));
+        }
+        for executor in self.executors.places() {
+            let holds = &self.executors[executor].holds;
+            holds.iter().for_each(|content| holders.there(*content, executor));
+        }
+        for task in self.task_places.values().copied() {
+            self.tasks[task].inputs.iter().for_each(|input| users.there(*input, task));
+        }
+        hold!(references.agree(), "a reference and its content do not know of each other");
+        hold!(holders.agree(), "content and its holder do not know of each other");
+        hold!(users.agree(), "content and a task that uses it do not know of each other");
+        Ok(())
     }
 
     /// Checks leases, pulls, and that no task waits beside a free slot: enough after an event that had no effect.
@@ -134,9 +155,7 @@ impl State {
             let other = &self.contents[*reference];
             missing += usize::from(!other.is_whole);
             unstored += usize::from(!other.is_stored);
-            look.references.here(*reference, place);
         }
-        item.referrers.iter().for_each(|referrer| look.references.there(place, *referrer));
         let id = &item.id;
         hold!(missing == item.references_missing, "{id:?}: {missing} references are missing");
         hold!(unstored == item.references_unstored, "{id:?}: {unstored} references are not stored");
@@ -144,14 +163,12 @@ impl State {
         let is_stored = item.facts.is_some() && item.in_store && unstored == 0;
         hold!(item.is_stored == is_stored, "{id:?}: is_stored is wrong");
         for holder in &item.holders {
-            look.holders.here(place, *holder);
             let executor = &self.executors[*holder];
             hold!(executor.link != Link::Lost, "{id:?}: its holder {} is lost", executor.name);
         }
         let mut waits = false;
         for user in &item.users {
             let task = &self.tasks[*user];
-            look.users.here(place, *user);
             hold!(!task.plans.is_empty(), "{id:?}: a task of no plan uses it");
             waits |= task.phase.is_waiting();
         }
@@ -214,7 +231,6 @@ impl State {
         let mut missing = 0;
         for input in &task.inputs {
             missing += usize::from(!self.contents[*input].is_whole);
-            look.users.there(*input, place);
         }
         hold!(missing == task.inputs_missing, "{id}: {missing} inputs are missing");
         match &task.phase {

@@ -90,10 +90,7 @@ impl World {
         let begin = self.options.is_timed.then(Instant::now);
         let effects = apply(&mut self.engine.state, event, Timestamp(self.now_ms));
         let applied = self.options.is_timed.then(Instant::now);
-        // Where neither anything was said nor anything follows, the costly half can wait for the next event.
-        let state = &self.engine.state;
-        let is_brief = is_quiet && effects.is_empty() && !self.tally.events_total().is_multiple_of(16);
-        let checked = if is_brief { state.check_briefly() } else { state.check_invariants() };
+        let checked = self.check_invariants(is_quiet && effects.is_empty());
         if let Err(problem) = checked {
             panic!("{problem}\nafter {}\n{effects:#?}", coverage::EVENTS[kind]);
         }
@@ -120,6 +117,20 @@ impl World {
         }
         if self.has_trouble {
             self.strike_after(kind);
+        }
+    }
+
+    /// What is counted is counted again after every event but heartbeats and ticks that had no effect, and after every sixteenth
+    /// of those; what is kept at both ends is compared after every fourth event. What is wrong stays wrong: it is found at most
+    /// so much later.
+    fn check_invariants(&self, is_brief: bool) -> Result<(), String> {
+        let (state, events) = (&self.engine.state, self.tally.events_total());
+        if is_brief && !events.is_multiple_of(16) {
+            state.check_briefly()
+        } else if events.is_multiple_of(4) {
+            state.check_invariants()
+        } else {
+            state.check_counts()
         }
     }
 

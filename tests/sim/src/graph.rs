@@ -52,7 +52,8 @@ impl Graph {
             let place = graph.tasks.len() - 1;
             graph.task_places.insert(graph.tasks[place].id.clone(), place);
         }
-        graph.truths = (0..graph.tasks.len()).map(|task| Truth::of(&graph, task)).collect();
+        let mut firsts = Table::default();
+        graph.truths = (0..graph.tasks.len()).map(|task| Truth::of(&graph, task, &mut firsts)).collect();
         for place in 0..graph.tasks.len() {
             // Inputs come before their users.
             let mut inputs = graph.tasks[place].input_derivations.iter();
@@ -75,9 +76,7 @@ impl Graph {
         let name = format!("t{number:03}");
         let requirement = [native(), emulated(), cross()][random.below(3)].clone();
         let mut spec = TaskSpec { requirement, ..requiring(&name, &[], native()) };
-        let is_plain = |task: &&TaskSpec| task.outputs.iter().all(|output| !output.path.is_promise());
-        let plain: Vec<usize> = (0..self.tasks.len()).filter(|task| is_plain(&&self.tasks[*task])).collect();
-        let twin = if random.once_in(12) { random.pick(&plain).copied() } else { None };
+        let twin = if random.once_in(12) { self.pick(random, is_plain) } else { None };
         if let Some(other) = twin {
             // Another derivation of the same fixed output.
             let other = self.tasks[other].clone();
@@ -115,6 +114,11 @@ impl Graph {
             }
         }
         self.tasks.push(spec);
+    }
+
+    fn pick(&self, random: &mut Random, is_meant: impl Fn(&TaskSpec) -> bool) -> Option<usize> {
+        let meant: Vec<usize> = (0..self.tasks.len()).filter(|task| is_meant(&self.tasks[*task])).collect();
+        random.pick(&meant).copied()
     }
 
     fn add_inputs(&self, random: &mut Random, spec: &mut TaskSpec) {
@@ -168,9 +172,9 @@ impl Graph {
 
     /// Another derivation that comes to what an earlier one comes to.
     fn add_double(&mut self, random: &mut Random, spec: &TaskSpec) -> bool {
-        let is_resolved = |task: &&TaskSpec| task.needs_resolution && self.resolved.contains_key(&task.id);
-        let firsts: Vec<TaskSpec> = self.tasks.iter().filter(is_resolved).cloned().collect();
-        let Some(first) = random.pick(&firsts) else { return false };
+        let is_resolved = |task: &TaskSpec| task.needs_resolution && self.resolved.contains_key(&task.id);
+        let Some(first) = self.pick(random, is_resolved) else { return false };
+        let first = &self.tasks[first].clone();
         self.resolved.insert(spec.id.clone(), self.resolved[&first.id].clone());
         let mut double = TaskSpec { id: spec.id.clone(), name: spec.name.clone(), ..first.clone() };
         for output in &mut double.outputs {
@@ -240,4 +244,9 @@ impl Graph {
             failed: vec![],
         }
     }
+}
+
+/// Whether all paths of a task's outputs are known.
+fn is_plain(task: &TaskSpec) -> bool {
+    task.outputs.iter().all(|output| !output.path.is_promise())
 }

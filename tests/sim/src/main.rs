@@ -10,6 +10,10 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use sim::{Options, Scale, Tally};
 
+/// A third of the time of an event is memory that comes and goes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What each world must have.
 const TASKS_MIN: u64 = 100;
 const FAULTS_MIN: u64 = 5;

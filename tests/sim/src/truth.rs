@@ -2,6 +2,7 @@
 use crate::bits::Bits;
 use crate::common::*;
 use crate::graph::Graph;
+use crate::random::Table;
 use model::{BuiltOutput, ContentId, FailureClass, Outcome, PathFacts, StorePath, TaskId};
 use scheduler::{Holder, KnownContent};
 use std::collections::BTreeSet;
@@ -61,15 +62,12 @@ pub struct Truth {
 }
 
 impl Truth {
-    pub fn of(graph: &Graph, task: usize) -> Self {
+    pub fn of(graph: &Graph, task: usize, firsts: &mut Table<TaskId, usize>) -> Self {
         let spec = &graph.tasks[task];
         let outputs: Vec<usize> = spec.outputs.iter().map(|output| graph.output(spec, output)).collect();
-        let built_of = |task: usize| {
-            let spec = &graph.tasks[task];
-            graph.resolved.get(&spec.id).filter(|_| spec.needs_resolution).unwrap_or(&spec.id)
-        };
-        let built = built_of(task).clone();
-        let first = (0..=task).find(|other| *built_of(*other) == built).unwrap_or(task);
+        let resolved = graph.resolved.get(&spec.id).filter(|_| spec.needs_resolution);
+        let built = resolved.unwrap_or(&spec.id).clone();
+        let first = *firsts.entry(built.clone()).or_insert(task);
         let is_bad = graph.bad.contains(&spec.id);
         let mut resolved = vec![];
         for (output, real) in spec.outputs.iter().zip(&outputs) {
