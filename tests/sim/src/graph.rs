@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub enum Scale {
     /// 3 to 30 tasks: many strange shapes in little time.
     Small,
-    /// 100 to 120 tasks.
+    /// 100 to 110 tasks.
     Large,
 }
 
@@ -40,7 +40,7 @@ impl Graph {
         let mut graph = Self::default();
         let (sources, tasks, bad) = match scale {
             Scale::Small => (3, 3 + random.below(28), 25),
-            Scale::Large => (6, 100 + random.below(21), 250),
+            Scale::Large => (6, 100 + random.below(11), 250),
         };
         for number in 0..sources {
             let references = graph.sources.iter().filter(|_| random.once_in(2)).collect();
