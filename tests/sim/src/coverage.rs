@@ -47,6 +47,8 @@ pub struct Tally {
     pub tasks: u64,
     /// Builds that were leased.
     pub leases: u64,
+    /// Those among them of what ran elsewhere already.
+    pub speculative: u64,
     /// Faults since the last event.
     pub since: Vec<Fault>,
     /// What the core took, and its checks, where that was measured.
@@ -66,6 +68,7 @@ impl Tally {
     pub fn add(&mut self, other: &Self) {
         self.tasks += other.tasks;
         self.leases += other.leases;
+        self.speculative += other.speculative;
         self.idle += other.idle;
         self.faults += other.faults;
         self.took.iter_mut().zip(other.took).for_each(|(took, other)| *took += other);

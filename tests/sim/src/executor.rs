@@ -47,6 +47,8 @@ pub struct Executor {
     pub slow_until_ms: u64,
     pub is_draining: bool,
     pub may_leave: bool,
+    /// It has claimed other bytes than it had built.
+    pub has_lied: bool,
     /// From the coordinator.
     pub inbox: VecDeque<Message>,
     /// To the coordinator.
@@ -70,6 +72,7 @@ impl Executor {
             slow_until_ms: 0,
             is_draining: false,
             may_leave: false,
+            has_lied: false,
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
         }

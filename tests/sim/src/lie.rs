@@ -25,12 +25,12 @@ impl World {
         };
         let task = self.graph.task_places[&job.task];
         let Outcome::Built(mut outputs) = self.graph.truths[task].outcome.clone() else { return false };
-        self.falsify(task, &mut outputs);
+        self.falsify(position, task, &mut outputs);
         self.executors[position].finish(key, Outcome::Built(outputs), &[]);
         true
     }
 
-    fn falsify(&mut self, task: usize, outputs: &mut Vec<BuiltOutput>) {
+    fn falsify(&mut self, position: usize, task: usize, outputs: &mut Vec<BuiltOutput>) {
         let place = self.random.below(outputs.len());
         let truth = &self.graph.truths[task];
         let is_stored = self.store.has(truth.outputs[place]);
@@ -47,7 +47,10 @@ impl World {
             (3, Some(foreign)) if !self.graph.tasks[task].outputs[place].path.is_promise() => {
                 outputs[place].path = foreign;
             }
-            (4, _) if is_stored => outputs[place].facts.nar_sha256[0] ^= 1,
+            (4, _) if is_stored => {
+                self.executors[position].has_lied = true;
+                outputs[place].facts.nar_sha256[0] ^= 1;
+            }
             (_, Some(foreign)) => outputs[place].facts.references.push(foreign),
             _ => outputs.clear(),
         }

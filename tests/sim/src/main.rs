@@ -126,7 +126,12 @@ fn report(arguments: &Arguments, mut sum: Sum, begin: Instant) -> Result<()> {
         let at = |place: usize| sorted.get(place).copied().unwrap_or(0);
         format!("{} (least {}, median {})", sorted.iter().sum::<u64>(), at(0), at(sorted.len() / 2))
     };
-    println!("{worlds} worlds in {:.1} s: {} leases", took.as_secs_f64(), sum.all.leases);
+    println!(
+        "{worlds} worlds in {:.1} s: {} leases, {} of them speculative",
+        took.as_secs_f64(),
+        sum.all.leases,
+        sum.all.speculative
+    );
     println!("events: {}, of those {} while no plan lived", shown(&sum.events), sum.all.idle);
     println!("faults: {}", shown(&sum.faults));
     let missing = sum.all.pairs_missing();
