@@ -12,6 +12,7 @@ mod dist;
 mod fuzz;
 mod schedule;
 mod setup;
+mod sim;
 mod soak;
 mod test;
 mod tidy;
@@ -53,6 +54,8 @@ enum Task {
     Fuzz(fuzz::Request),
     /// Replay a recorded graph of derivations in virtual time: makespan of each policy over the lower bound
     Schedule(schedule::Request),
+    /// Play the scheduler through worlds full of faults, from seeds; a seed that fails prints itself
+    Sim(sim::Request),
     /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
     Ci,
     /// Measure what is promised of speed, as ratios to a peer in the same run
@@ -82,6 +85,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Soak(request) => soak::run(&request),
         Task::Fuzz(request) => fuzz::fuzz(&request),
         Task::Schedule(request) => schedule::schedule(&request),
+        Task::Sim(request) => sim::sim(&request),
         Task::Ci => ci::check(),
         Task::Bench => bench::run(),
         Task::Dist => dist::make(),

@@ -1,14 +1,11 @@
-//! What must hold between events: counted again from scratch. For tests; slow.
+//! What must hold between events: counted again from scratch. For tests; each item is looked at once, so that worlds of a hundred
+//! tasks can be checked after every event.
 use crate::State;
-use crate::arena::{ClassIx, ContentIx, ExecutorIx, TaskIx};
-use crate::plan::RootState;
-use crate::state::{Link, Phase};
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    format,
-    string::String,
-    vec::Vec,
-};
+use crate::arena::{ClassIx, ContentIx, ExecutorIx, Place, TaskIx};
+use crate::plan::{Plan, RootState};
+use crate::state::{Content, Link, Phase};
+use alloc::{format, string::String, vec, vec::Vec};
+use model::PlanId;
 
 /// Fails with the words that follow, unless something holds.
 macro_rules! hold {
@@ -19,6 +16,67 @@ macro_rules! hold {
     };
 }
 
+/// Pairs that are kept at both ends, as a sum of mixed numbers: equal sums are equal sets.
+#[derive(Default)]
+struct Pairs {
+    here: u64,
+    there: u64,
+}
+
+fn mixed(left: impl Place, right: impl Place) -> u64 {
+    let number = |position: usize| u64::try_from(position).unwrap_or(u64::MAX);
+    let mut mixed = number(left.position()) << 32 | number(right.position());
+    mixed = mixed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ (mixed >> 29)
+}
+
+impl Pairs {
+    fn here(&mut self, left: impl Place, right: impl Place) {
+        self.here = self.here.wrapping_add(mixed(left, right));
+    }
+
+    fn there(&mut self, left: impl Place, right: impl Place) {
+        self.there = self.there.wrapping_add(mixed(left, right));
+    }
+
+    fn agree(&self) -> bool {
+        self.here == self.there
+    }
+}
+
+/// What one look adds up.
+struct Look {
+    /// Tasks that are ready, by requirement: as their phase says, and as the lines say.
+    ready: Pairs,
+    /// Tasks of each class.
+    tasks: Vec<usize>,
+    /// Contents on their way into the content store.
+    is_pulled: Vec<bool>,
+    /// Contents that were found to be worked on, and to be pulled, with everything below them.
+    is_demanded: Vec<bool>,
+    is_fetched: Vec<bool>,
+    work: Vec<ContentIx>,
+}
+
+impl Look {
+    fn at(state: &State) -> Self {
+        let contents = state.contents.places_len();
+        let mut is_pulled = vec![false; contents];
+        let pulls = &state.pulls;
+        for content in pulls.wanted.iter().chain(&pulls.in_flight).chain(&pulls.later) {
+            is_pulled[content.position()] = true;
+        }
+        Self {
+            ready: Pairs::default(),
+            tasks: vec![0; state.classes.places_len()],
+            is_pulled,
+            is_demanded: vec![false; contents],
+            is_fetched: vec![false; contents],
+            work: Vec::new(),
+        }
+    }
+}
+
 impl State {
     /// Checks that everything that is counted or cached agrees with what it was counted from, and that nothing that
     /// could go on stands still.
@@ -26,26 +84,79 @@ impl State {
     /// # Errors
     /// What does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
+        self.check_counts()?;
+        self.check_pairs()
+    }
+
+    /// Checks everything that is counted or cached, that no task and no pull stands still, and plans, leases, executors.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn check_counts(&self) -> Result<(), String> {
+        self.check_briefly()?;
+        let mut look = Look::at(self);
+        self.content_places.values().try_for_each(|content| self.check_content(*content, &mut look))?;
+        for (id, place) in &self.task_places {
+            hold!(self.tasks[*place].id == *id, "{}: its place is wrong", id.path);
+            self.check_task(*place, &mut look)?;
+        }
+        self.class_places.values().try_for_each(|class| self.check_class(*class, &mut look))?;
+        hold!(look.ready.agree(), "the queue of a requirement is wrong");
+        self.plans.iter().try_for_each(|(id, plan)| self.check_plan(*id, plan))
+    }
+
+    /// Checks that what is kept at both ends agrees: references, holders, users.
+    ///
+    /// # Errors
+    /// What does not agree.
+    pub fn check_pairs(&self) -> Result<(), String> {
+        let (mut references, mut holders, mut users) = <(Pairs, Pairs, Pairs)>::default();
+        for place in self.content_places.values().copied() {
+            let item = &self.contents[place];
+            item.references().iter().for_each(|reference| references.here(*reference, place));
+            item.referrers.iter().for_each(|referrer| references.there(place, *referrer));
+            item.holders.iter().for_each(|holder| holders.here(place, *holder));
+            item.users.iter().for_each(|user| users.here(place, *user));
+        }
+        for executor in self.executors.places() {
+            let holds = &self.executors[executor].holds;
+            holds.iter().for_each(|content| holders.there(*content, executor));
+        }
+        for task in self.task_places.values().copied() {
+            self.tasks[task].inputs.iter().for_each(|input| users.there(*input, task));
+        }
+        hold!(references.agree(), "a reference and its content do not know of each other");
+        hold!(holders.agree(), "content and its holder do not know of each other");
+        hold!(users.agree(), "content and a task that uses it do not know of each other");
+        Ok(())
+    }
+
+    /// Checks leases, pulls, and that no task waits beside a free slot: enough after an event that had no effect.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn check_briefly(&self) -> Result<(), String> {
         let queues = &self.queues;
         hold!(queues.turned.is_empty() && queues.demanded.is_empty(), "consequences are left");
         hold!(queues.stored.is_empty() && queues.doomed.is_empty(), "consequences are left");
-        self.content_places.values().try_for_each(|content| self.check_content(*content))?;
-        self.task_places.values().try_for_each(|task| self.check_task(*task))?;
-        self.class_places.values().try_for_each(|class| self.check_class(*class))?;
-        self.executors.places().try_for_each(|executor| self.check_executor(executor))?;
         self.check_leases()?;
-        self.check_plans()?;
+        self.executors.places().try_for_each(|executor| self.check_executor(executor))?;
+        self.class_places.values().try_for_each(|class| self.check_is_busy(*class))?;
         let in_flight = &self.pulls.in_flight;
         hold!(in_flight.is_disjoint(&self.pulls.wanted), "content is pulled twice");
         hold!(self.pulls.wanted.is_empty() || in_flight.len() == 8, "pulls wait without a reason");
         Ok(())
     }
 
-    fn check_content(&self, place: ContentIx) -> Result<(), String> {
+    fn check_content(&self, place: ContentIx, look: &mut Look) -> Result<(), String> {
         let item = &self.contents[place];
+        let (mut missing, mut unstored) = (0, 0);
+        for reference in item.references() {
+            let other = &self.contents[*reference];
+            missing += usize::from(!other.is_whole);
+            unstored += usize::from(!other.is_stored);
+        }
         let id = &item.id;
-        let missing = item.references().iter().filter(|other| !self.contents[**other].is_whole).count();
-        let unstored = item.references().iter().filter(|other| !self.contents[**other].is_stored).count();
         hold!(missing == item.references_missing, "{id:?}: {missing} references are missing");
         hold!(unstored == item.references_unstored, "{id:?}: {unstored} references are not stored");
         hold!(item.is_whole == (item.is_available() && missing == 0), "{id:?}: is_whole is wrong");
@@ -53,59 +164,85 @@ impl State {
         hold!(item.is_stored == is_stored, "{id:?}: is_stored is wrong");
         for holder in &item.holders {
             let executor = &self.executors[*holder];
-            hold!(executor.holds.contains(&place), "{id:?}: {} does not hold it", executor.name);
             hold!(executor.link != Link::Lost, "{id:?}: its holder {} is lost", executor.name);
         }
-        for reference in item.references() {
-            let is_known = self.contents[*reference].referrers.contains(&place);
-            hold!(is_known, "{id:?}: a reference does not know of it");
+        let mut waits = false;
+        for user in &item.users {
+            let task = &self.tasks[*user];
+            hold!(!task.plans.is_empty(), "{id:?}: a task of no plan uses it");
+            waits |= task.phase.is_waiting();
         }
-        for task in item.makers.iter().chain(&item.users) {
-            hold!(!self.tasks[*task].plans.is_empty(), "{id:?}: a task of no plan makes or uses it");
+        for maker in &item.makers {
+            hold!(!self.tasks[*maker].plans.is_empty(), "{id:?}: a task of no plan makes it");
         }
-        let waits = item.users.iter().any(|user| self.tasks[*user].phase.is_waiting());
-        if !item.is_whole && (waits || self.has_pending_root(place)) {
-            self.check_is_demanded(place)?;
+        if item.is_whole && (item.is_stored || item.roots.is_empty()) {
+            return Ok(());
         }
-        if item.is_whole && self.has_pending_root(place) {
-            self.check_is_pulled(place)?;
+        let is_wanted = self.has_pending_root(place);
+        if !item.is_whole && (waits || is_wanted) {
+            self.check_is_demanded(place, look)?;
+        }
+        if item.is_whole && is_wanted {
+            self.check_is_pulled(place, look)?;
         }
         Ok(())
     }
 
     /// Somebody works on everything below content that is waited for.
-    fn check_is_demanded(&self, place: ContentIx) -> Result<(), String> {
-        let item = &self.contents[place];
-        if item.is_available() {
-            let mut missing = item.references().iter().filter(|other| !self.contents[**other].is_whole);
-            return missing.try_for_each(|other| self.check_is_demanded(*other));
+    fn check_is_demanded(&self, place: ContentIx, look: &mut Look) -> Result<(), String> {
+        look.work.push(place);
+        while let Some(place) = look.work.pop() {
+            if core::mem::replace(&mut look.is_demanded[place.position()], true) {
+                continue;
+            }
+            let item: &Content = &self.contents[place];
+            if item.is_available() {
+                let missing = item.references().iter().filter(|other| !self.contents[**other].is_whole);
+                look.work.extend(missing);
+            } else {
+                let has_maker = item.makers.iter().any(|maker| self.tasks[*maker].phase.is_at_work());
+                hold!(has_maker, "{:?} is waited for, and nobody makes it", item.id);
+            }
         }
-        let has_maker = item.makers.iter().any(|maker| self.tasks[*maker].phase.is_at_work());
-        hold!(has_maker, "{:?} is waited for, and nobody makes it", item.id);
         Ok(())
     }
 
-    fn check_is_pulled(&self, place: ContentIx) -> Result<(), String> {
-        let item = &self.contents[place];
-        let pulls = &self.pulls;
-        let is_under_way =
-            [&pulls.wanted, &pulls.in_flight, &pulls.later].iter().any(|set| set.contains(&place));
-        hold!(item.in_store || is_under_way, "{:?} is wanted and not pulled", item.id);
-        let mut unstored = item.references().iter().filter(|other| !self.contents[**other].is_stored);
-        unstored.try_for_each(|other| self.check_is_pulled(*other))
+    /// Everything below content that a plan wants is in the content store or on its way there.
+    fn check_is_pulled(&self, place: ContentIx, look: &mut Look) -> Result<(), String> {
+        look.work.push(place);
+        while let Some(place) = look.work.pop() {
+            if core::mem::replace(&mut look.is_fetched[place.position()], true) {
+                continue;
+            }
+            let item = &self.contents[place];
+            let is_under_way = item.in_store || look.is_pulled[place.position()];
+            hold!(is_under_way, "{:?} is wanted and not pulled", item.id);
+            let unstored = item.references().iter().filter(|other| !self.contents[**other].is_stored);
+            look.work.extend(unstored);
+        }
+        Ok(())
     }
 
-    fn check_task(&self, place: TaskIx) -> Result<(), String> {
+    fn check_task(&self, place: TaskIx, look: &mut Look) -> Result<(), String> {
         let task = &self.tasks[place];
         let id = &task.id.path;
-        hold!(self.task_places.get(&task.id) == Some(&place), "{id}: its place is wrong");
         hold!(!task.plans.is_empty(), "{id}: no plan wants it");
-        let missing = task.inputs.iter().filter(|input| !self.contents[**input].is_whole).count();
+        look.tasks[task.class.position()] += 1;
+        let mut missing = 0;
+        for input in &task.inputs {
+            missing += usize::from(!self.contents[*input].is_whole);
+        }
         hold!(missing == task.inputs_missing, "{id}: {missing} inputs are missing");
         match &task.phase {
             Phase::Waiting => hold!(missing > 0, "{id} waits for nothing"),
             Phase::Ready | Phase::Resolving => {
-                hold!(missing == 0, "{id} is ready without {missing} inputs")
+                hold!(missing == 0, "{id} is ready without {missing} inputs");
+            }
+            // Another one builds what this one waits for.
+            Phase::Shared => {
+                let made = task.outputs.iter().map(|output| output.made);
+                let mut missing = made.filter(|made| !self.contents[*made].is_whole);
+                missing.try_for_each(|made| self.check_is_demanded(made, look))?;
             }
             Phase::Running(lease) => {
                 let lease = self.leases.get(lease);
@@ -117,8 +254,9 @@ impl State {
         let is_of_it = second.is_none_or(|lease| lease.is_some_and(|lease| lease.task == place));
         let runs = matches!(task.phase, Phase::Running(_));
         hold!(is_of_it && (runs || task.second.is_none()), "{id}: its second lease is wrong");
-        let is_ready = self.classes[task.class].ready.values().flatten().any(|(_, _, other)| *other == place);
-        hold!(is_ready == (task.phase == Phase::Ready), "{id}: the queue of its requirement is wrong");
+        if task.phase == Phase::Ready {
+            look.ready.here(task.class, place);
+        }
         for plan in &task.plans {
             let is_known = self.plans.get(plan).is_some_and(|plan| plan.tasks.contains_key(&place));
             hold!(is_known, "{id}: plan {plan} does not know it");
@@ -126,23 +264,38 @@ impl State {
         Ok(())
     }
 
-    fn check_class(&self, place: ClassIx) -> Result<(), String> {
+    fn check_class(&self, place: ClassIx, look: &mut Look) -> Result<(), String> {
         let class = &self.classes[place];
-        let tasks = self.task_places.values().filter(|task| self.tasks[**task].class == place).count();
+        let tasks = look.tasks[place.position()];
         hold!(class.tasks_len == tasks, "{}: {tasks} tasks", class.requirement);
-        let fits = |executor: &ExecutorIx| {
-            let executor = &self.executors[*executor];
-            executor.may_get_leases() && class.requirement.platform_in(&executor.capability).is_some()
-        };
-        let fitting: Vec<_> =
-            self.executors.places().filter(fits).map(|place| &self.executors[place]).collect();
-        // A task may wait for one that is busy.
-        let has_free = fitting.iter().any(|executor| executor.slots_free() > 0);
-        let has_busy = fitting.iter().any(|executor| !executor.leases.is_empty());
-        let mut ready = class.ready.values().flatten().map(|(_, _, task)| &self.tasks[*task]);
-        let is_idle =
-            !self.is_in_grace() && has_free && !has_busy && ready.any(|task| task.avoided.is_empty());
-        hold!(!is_idle, "{}: a task waits beside a free slot", class.requirement);
+        for (plan, line) in &class.ready {
+            for (level, _, task) in line {
+                look.ready.there(place, *task);
+                let item = &self.tasks[*task];
+                let is_in_line = item.plans.first() == Some(plan) && item.level == level.0;
+                hold!(is_in_line, "{}: it waits in another line", item.id.path);
+            }
+        }
+        Ok(())
+    }
+
+    /// No task that may go anywhere waits beside a free slot.
+    fn check_is_busy(&self, place: ClassIx) -> Result<(), String> {
+        let class = &self.classes[place];
+        let mut ready = class.ready.values().flatten();
+        if self.is_in_grace() || !ready.any(|(_, _, task)| self.tasks[*task].avoided.is_empty()) {
+            return Ok(());
+        }
+        let (mut has_free, mut has_busy) = (false, false);
+        for executor in self.executors.places() {
+            let executor = &self.executors[executor];
+            if executor.may_get_leases() && class.requirement.platform_in(&executor.capability).is_some() {
+                has_free |= executor.slots_free() > 0;
+                // A task may wait for one that is busy.
+                has_busy |= !executor.leases.is_empty();
+            }
+        }
+        hold!(!has_free || has_busy, "{}: a task waits beside a free slot", class.requirement);
         Ok(())
     }
 
@@ -152,52 +305,45 @@ impl State {
             let is_known = self.leases.get(lease).is_some_and(|lease| lease.executor == place);
             hold!(is_known, "{}: lease {lease:?} is not its own", executor.name);
         }
-        hold!(
-            executor.link != Link::Lost || executor.leases.is_empty(),
-            "{}: lost with leases",
-            executor.name
-        );
-        hold!(executor.link != Link::Lost || executor.holds.is_empty(), "{}: lost and holds", executor.name);
-        for content in &executor.holds {
-            let is_known = self.contents[*content].holders.contains(&place);
-            hold!(is_known, "{}: content does not know that it is held", executor.name);
-        }
+        let is_idle = executor.leases.is_empty() && executor.holds.is_empty();
+        hold!(executor.link != Link::Lost || is_idle, "{}: lost, and has leases or holds", executor.name);
         hold!(executor.holds.is_disjoint(&executor.held_once), "{}: holds again and once", executor.name);
         Ok(())
     }
 
     fn check_leases(&self) -> Result<(), String> {
-        let mut running = BTreeSet::new();
         for (id, lease) in &self.leases {
             hold!(lease.key.id == *id, "lease {id:?} has another name");
+            // A task names one lease, or two: none has more.
             let task = &self.tasks[lease.task];
-            let is_its_own = task.phase == Phase::Running(*id) || task.second == Some(*id);
-            hold!(is_its_own, "lease {id:?} of a task that does not run");
-            let is_first = running.insert((lease.task, lease.executor));
-            hold!(is_first, "lease {id:?} of a task that has another at the same executor");
+            let is_first = task.phase == Phase::Running(*id);
+            hold!(is_first != (task.second == Some(*id)), "lease {id:?} of a task that does not run it");
+            if !is_first && let Phase::Running(first) = &task.phase {
+                let is_alone = self.leases.get(first).is_none_or(|first| first.executor != lease.executor);
+                hold!(is_alone, "lease {id:?} of a task that has another at the same executor");
+            }
             let executor = &self.executors[lease.executor];
             hold!(executor.leases.contains(id), "lease {id:?} is unknown to {}", executor.name);
         }
         Ok(())
     }
 
-    fn check_plans(&self) -> Result<(), String> {
-        for (id, plan) in &self.plans {
-            let mut ready = BTreeMap::new();
-            let mut open = 0;
-            for task in plan.tasks.keys().map(|task| &self.tasks[*task]) {
-                hold!(task.plans.contains(id), "plan {id}: {} does not know it", task.id.path);
-                open += usize::from(task.phase.is_open());
-                if task.phase == Phase::Ready {
-                    *ready.entry(task.class).or_insert(0) += 1;
-                }
-            }
-            hold!(open == plan.open, "plan {id}: {open} tasks are open, not {}", plan.open);
-            hold!(ready == plan.ready, "plan {id}: counts of ready tasks are wrong");
-            let pending = plan.roots.iter().filter(|root| root.state == RootState::Pending).count();
-            hold!(pending == plan.roots_pending, "plan {id}: {pending} roots are pending");
-            hold!(open > 0 || pending > 0, "plan {id} has not ended");
+    fn check_plan(&self, id: PlanId, plan: &Plan) -> Result<(), String> {
+        let mut ready = vec![0; self.classes.places_len()];
+        let mut open = 0;
+        for task in plan.tasks.keys().map(|task| &self.tasks[*task]) {
+            hold!(task.plans.contains(&id), "plan {id}: {} does not know it", task.id.path);
+            open += usize::from(task.phase.is_open());
+            ready[task.class.position()] += usize::from(task.phase == Phase::Ready);
         }
+        hold!(open == plan.open, "plan {id}: {open} tasks are open, not {}", plan.open);
+        let counted: usize = plan.ready.values().sum();
+        let agree = plan.ready.iter().all(|(class, count)| ready[class.position()] == *count && *count > 0);
+        let is_right = agree && counted == ready.iter().sum::<usize>();
+        hold!(is_right, "plan {id}: counts of ready tasks are wrong");
+        let pending = plan.roots.iter().filter(|root| root.state == RootState::Pending).count();
+        hold!(pending == plan.roots_pending, "plan {id}: {pending} roots are pending");
+        hold!(open > 0 || pending > 0, "plan {id} has not ended");
         Ok(())
     }
 }

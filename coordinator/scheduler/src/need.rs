@@ -1,7 +1,7 @@
 //! What must be built: follows demand from wanted content down to the tasks that can make it, and failure up again.
 use crate::arena::{ContentIx, TaskIx};
 use crate::plan::RootState;
-use crate::state::{Phase, Task};
+use crate::state::{Content, Phase, Task};
 use crate::{Fact, Settled, State};
 use alloc::{collections::BTreeSet, format, string::ToString, vec, vec::Vec};
 use core::mem;
@@ -101,16 +101,20 @@ impl State {
         self.release(self.tasks[task].inputs.clone());
     }
 
-    /// Content that somebody still waits for is demanded, unless it is whole.
+    /// Content that somebody still waits for is demanded, unless it is whole; so is what a task left to another one.
     pub(crate) fn demand_if_needed(&mut self, content: ContentIx) {
-        if self.is_missed(content, Phase::is_waiting) {
+        let waits = |item: &Content| {
+            item.users.iter().any(|user| self.tasks[*user].phase.is_waiting())
+                || item.makers.iter().any(|maker| self.tasks[*maker].phase == Phase::Shared)
+        };
+        if self.is_missed(content, waits) {
             self.queues.demanded.push(content);
         }
     }
 
-    /// Whether content is not whole, and a plan or a task in such a phase waits for it or for something that is there
-    /// and refers to it.
-    fn is_missed(&self, content: ContentIx, is_waiting: impl Fn(&Phase) -> bool) -> bool {
+    /// Whether content is not whole, and a plan or such a task waits for it or for something that is there and refers to
+    /// it.
+    fn is_missed(&self, content: ContentIx, waits: impl Fn(&Content) -> bool) -> bool {
         if self.contents[content].is_whole {
             return false;
         }
@@ -118,9 +122,7 @@ impl State {
         let mut work = vec![content];
         while let Some(content) = work.pop() {
             let item = &self.contents[content];
-            if self.has_pending_root(content)
-                || item.users.iter().any(|user| is_waiting(&self.tasks[*user].phase))
-            {
+            if self.has_pending_root(content) || waits(item) {
                 return true;
             }
             for referrer in &item.referrers {
@@ -295,6 +297,7 @@ impl State {
     /// a plan goes on.
     fn is_demanded(&self, task: TaskIx) -> bool {
         let counts = |phase: &Phase| phase.is_open() || *phase == Phase::DependencyFailed;
-        self.made_by(task).iter().any(|content| self.is_missed(*content, counts))
+        let waits = |item: &Content| item.users.iter().any(|user| counts(&self.tasks[*user].phase));
+        self.made_by(task).iter().any(|content| self.is_missed(*content, waits))
     }
 }

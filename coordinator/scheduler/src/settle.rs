@@ -97,9 +97,12 @@ impl State {
     /// Says so if a second result has other bytes than the one that counts.
     fn compare(&mut self, place: TaskIx, executor: ExecutorIx, outputs: &[BuiltOutput]) {
         let task = self.tasks[place].id.clone();
+        let made = self.made_by(place);
         for output in outputs {
             let id = ContentId { domain: task.domain.clone(), path: output.path.clone() };
-            let known = self.content_places.get(&id).and_then(|known| self.contents[*known].facts.as_ref());
+            // It may name whatever it likes.
+            let known = self.content_places.get(&id).filter(|known| made.contains(known));
+            let known = known.and_then(|known| self.contents[*known].facts.as_ref());
             if known.is_some_and(|known| known.nar_sha256 != output.facts.nar_sha256) {
                 let executor = self.executors[executor].name.clone();
                 return self.out.push(Effect::Differs { task, output: id.path, executor });

@@ -110,6 +110,18 @@ fn two_results_that_differ_are_told() {
 }
 
 #[test]
+fn a_second_result_that_names_what_the_task_does_not_make_tells_nothing() {
+    let mut core = Core::new();
+    let (first, second) = speculative(&mut core);
+    core.holds("fast", &[known("source", &[], &[])]);
+    core.build(&second, &[]);
+    let model::Outcome::Built(mut outputs) = built(&[("out", "source", &[])]) else { unreachable!() };
+    outputs[0].facts.nar_sha256 = [9; 32];
+    let other = core.report(&first, model::Outcome::Built(outputs));
+    assert!(matches!(other[..], [Effect::Acknowledge { .. }]), "{other:?}");
+}
+
+#[test]
 fn what_is_left_of_two_goes_on() {
     for (gone, left) in [("slow", "fast"), ("fast", "slow")] {
         let mut core = Core::new();

@@ -20,6 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cas", &["nix-formats"]),
     ("scheduler", &["model"]),
     ("schedule", &["scheduler", "model", "nix-formats"]),
+    ("sim", &["scheduler", "model"]),
     ("proto", &["model", "nix-formats"]),
     ("coordinator", &["scheduler", "model", "proto", "cas", "node", "nix-formats"]),
     ("executor", &["sandbox", "model", "nix-formats", "proto", "cas", "node"]),

@@ -1,10 +1,11 @@
 //! Worlds in which builds give other bits each time, and all copies of some get lost: what referred to those is made anew, and every
 //! plan succeeds, with what belongs together.
+mod executor;
 mod shell;
 
 use crate::common::*;
-use crate::executor::{Executor, Job, Message};
-use crate::graph::Random;
+use crate::random::Random;
+use executor::{Executor, Job, Message};
 use model::{
     BuiltOutput, ContentId, ExecutorName, Failure, FailureClass, LeaseId, Outcome, Output, StorePath, TaskId,
     TaskSpec,
@@ -336,7 +337,7 @@ impl World {
             Some(Message::Lease(grant)) => self.start(position, grant),
             Some(Message::Cancel(key)) => self.executors[position].cancel(key),
             Some(Message::Acknowledge(key)) => _ = self.executors[position].finished.remove(&key),
-            Some(Message::MayLeave) | None => {}
+            None => {}
         }
     }
 

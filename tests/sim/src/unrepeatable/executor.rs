@@ -10,7 +10,6 @@ pub enum Message {
     Lease(Grant),
     Cancel(LeaseKey),
     Acknowledge(LeaseKey),
-    MayLeave,
 }
 
 /// A lease at its executor.
