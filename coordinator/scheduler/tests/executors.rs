@@ -100,6 +100,29 @@ fn reports_are_acknowledged_always_and_count_once() {
 }
 
 #[test]
+fn a_task_waits_for_inputs_whose_holder_may_come_back() {
+    for is_back in [true, false] {
+        let mut core = Core::new();
+        core.connect("x1", 1, &[native()]);
+        core.connect("x2", 1, &[native()]);
+        let tasks = [task("a", &[]), task("b", &[]), task("c", &["a", "b"])];
+        let leases = grants(&core.admit(1, &tasks, &["c"], &[]));
+        let of = |executor: &str| leases.iter().find(|lease| &*lease.executor.0 == executor).unwrap();
+        core.build(of("x1"), &[]);
+        core.apply(Event::ExecutorDisconnected(name("x1")));
+        // Only x1 has one input, and nobody can fetch it now: that is no failure of anybody.
+        assert!(grants(&core.build(of("x2"), &[])).is_empty());
+        if is_back {
+            core.connect("x1", 1, &[native()]);
+            assert_eq!(core.states(1)["c"], TaskState::Running);
+        } else {
+            let again = grant(&core.pass(15_000, &[("x2", &[])]));
+            assert_eq!((again.task, &*again.executor.0), (of("x1").task.clone(), "x2"));
+        }
+    }
+}
+
+#[test]
 fn a_lost_executor_is_evicted_and_its_result_is_used_if_it_is_first() {
     for second_is_done in [false, true] {
         let mut core = Core::new();
