@@ -228,6 +228,12 @@ fn a_new_session_tells_what_was_lost_with_the_old_one() {
 
 #[test]
 fn after_a_restart_running_leases_are_adopted_before_anything_is_leased() {
+    for all_are_back in [false, true] {
+        adopted_before_anything_is_leased(all_are_back);
+    }
+}
+
+fn adopted_before_anything_is_leased(all_are_back: bool) {
     let mut core = Core::with(Settings { restart_grace_ms: 3_000, ..SETTINGS });
     let tasks = [task("a", &[]), task("b", &[]), requiring("c", &[], emulated())];
     let effects = core.admit(1, &tasks, &["a", "b", "c"], &[]);
@@ -251,8 +257,12 @@ fn after_a_restart_running_leases_are_adopted_before_anything_is_leased() {
     assert_eq!(core.states(1)["a"], TaskState::Running);
     let effects = core.connect_running("x2", 1, 1, &[native()], &[announced(key(4, 2), "a", native())]);
     assert_eq!(cancels(&effects), [("x2".into(), key(4, 2))]);
-    core.now_ms += 3_000;
-    let effects = core.apply(Event::Tick);
+    let effects = if all_are_back {
+        core.apply(Event::AllBack)
+    } else {
+        core.now_ms += 3_000;
+        core.apply(Event::Tick)
+    };
     assert_eq!(granted(&effects), [("b".into(), "x2".into())]);
     assert_eq!(waiting(&effects, 1), [("aarch64-linux".into(), 1)]);
     let effects = core.report_by("x1", key(5, 3), &task_id("a"), built(&[("out", "a", &[])]));

@@ -5,6 +5,7 @@ mod grant;
 mod holders;
 mod perform;
 mod restore;
+mod roster;
 mod run;
 mod sessions;
 mod traces;

@@ -103,6 +103,9 @@ impl Engine {
             Effect::Evict(executor) => {
                 tracing::warn!(%executor, "executor lost: its tasks run elsewhere");
                 self.traces.lost(&executor);
+                if let Some(entry) = self.roster.lost(&executor) {
+                    self.remember(entry);
+                }
                 self.sessions.end(&executor, End::Lost);
             }
         }

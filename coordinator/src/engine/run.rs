@@ -1,6 +1,7 @@
 //! The engine's loop: batch, apply, append, perform.
 use super::clock::Clock;
 use super::holders::RecordedHolders;
+use super::roster::Roster;
 use super::sessions::Sessions;
 use super::traces::Traces;
 use super::{Command, Commands, Parts};
@@ -69,6 +70,7 @@ pub struct Engine {
     pub(super) sessions: Sessions,
     pub(super) traces: Traces,
     pub(super) recorded_holders: RecordedHolders,
+    pub(super) roster: Roster,
     pub(super) living: HashSet<PlanId>,
     pub(super) admissions: HashMap<PlanId, oneshot::Sender<PlanCounts>>,
     /// Events that effects gave rise to: before anything that comes from outside.
@@ -91,6 +93,7 @@ impl Engine {
             sessions: Sessions::default(),
             traces: Traces::default(),
             recorded_holders: RecordedHolders::default(),
+            roster: Roster::default(),
             living: HashSet::new(),
             admissions: HashMap::new(),
             again: VecDeque::new(),
@@ -193,13 +196,17 @@ impl Engine {
     }
 
     fn opened(&mut self, connected: Event) {
-        if let Event::ExecutorConnected { executor, running, .. } = &connected {
-            let adopted = running
-                .iter()
-                .map(|running| Step::Adopt(executor.clone(), running.lease, running.task.clone()));
-            self.steps.extend(adopted);
-        }
+        let Event::ExecutorConnected { executor, running, .. } = &connected else { return };
+        let adopted =
+            running.iter().map(|running| Step::Adopt(executor.clone(), running.lease, running.task.clone()));
+        self.steps.extend(adopted);
+        let (entry, is_last) = self.roster.connected(executor);
+        self.entries.extend(entry);
         self.apply(connected);
+        if is_last {
+            tracing::info!("all executors of before the restart are back");
+            self.apply(Event::AllBack);
+        }
     }
 
     fn said(&mut self, executor: &ExecutorName, session: u64, event: Event) {

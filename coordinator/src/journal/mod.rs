@@ -6,7 +6,7 @@ mod schema;
 mod tests;
 mod write;
 
-use model::{ContentId, Failure, PathFacts, PlanId, StorePath, TaskId};
+use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, StorePath, TaskId};
 use nix_formats::modulo::ModuloHash;
 use scheduler::{Binding, Fact, Holder, Measurement, PlanSummary, Root};
 use std::collections::HashMap;
@@ -60,6 +60,10 @@ pub enum Entry {
     },
     /// Nobody is told about this ended plan any more.
     PlanForgotten(PlanId),
+    /// An executor has a session.
+    ExecutorMet(ExecutorName),
+    /// It is lost.
+    ExecutorGone(ExecutorName),
 }
 
 /// A plan as it was admitted.
@@ -98,6 +102,8 @@ pub struct Recorded {
     pub failures: Vec<RecordedFailure>,
     /// What builds took, oldest first.
     pub measurements: Vec<Measurement>,
+    /// Executors that had a session and were not lost.
+    pub executors: Vec<ExecutorName>,
 }
 
 /// A plan of an earlier run.
