@@ -208,7 +208,7 @@ pub enum Event {
     },
     /// What was measured before a restart, oldest first.
     Remembered(Vec<Measurement>),
-    /// After a restart: everybody who was connected before is again. Nobody else runs anything that is to be adopted.
+    /// After a restart: everybody who was connected before is again, and has said what it runs and holds.
     AllBack,
     /// Time passed.
     Tick,

@@ -17,11 +17,14 @@ impl Roster {
         Self { awaited: named.clone(), named }
     }
 
-    /// An executor connects: what to remember, and whether it is the last one that was waited for.
-    pub(super) fn connected(&mut self, executor: &ExecutorName) -> (Option<Entry>, bool) {
-        let is_new = self.named.insert(executor.clone());
-        let is_last = self.awaited.remove(executor) && self.awaited.is_empty();
-        (is_new.then(|| Entry::ExecutorMet(executor.clone())), is_last)
+    /// An executor connects: what to remember.
+    pub(super) fn connected(&mut self, executor: &ExecutorName) -> Option<Entry> {
+        self.named.insert(executor.clone()).then(|| Entry::ExecutorMet(executor.clone()))
+    }
+
+    /// An executor has said what it runs and holds: whether it is the last one that was waited for.
+    pub(super) fn is_last_back(&mut self, executor: &ExecutorName) -> bool {
+        self.awaited.remove(executor) && self.awaited.is_empty()
     }
 
     /// An executor is lost: what to remember. Nobody waits for it any more.
@@ -39,13 +42,12 @@ mod tests {
     fn the_last_one_to_come_back_is_noticed_once() {
         let [a, b, c] = ["a", "b", "c"].map(|name| ExecutorName(name.into()));
         let mut roster = Roster::new(vec![a.clone(), b.clone()]);
-        assert_eq!(roster.connected(&c), (Some(Entry::ExecutorMet(c.clone())), false));
-        assert_eq!(roster.connected(&a), (None, false));
-        assert_eq!(roster.connected(&b), (None, true));
-        assert_eq!(roster.connected(&b), (None, false));
+        assert_eq!(roster.connected(&c), Some(Entry::ExecutorMet(c.clone())));
+        assert_eq!(roster.connected(&a), None);
+        assert_eq!([&c, &a, &b, &b].map(|name| roster.is_last_back(name)), [false, false, true, false]);
         assert_eq!(roster.lost(&b), Some(Entry::ExecutorGone(b.clone())));
         assert_eq!(roster.lost(&b), None);
         // Nothing is known of an older journal: time alone decides.
-        assert_eq!(Roster::default().connected(&a), (Some(Entry::ExecutorMet(a)), false));
+        assert!(!Roster::default().is_last_back(&a));
     }
 }

@@ -200,13 +200,8 @@ impl Engine {
         let adopted =
             running.iter().map(|running| Step::Adopt(executor.clone(), running.lease, running.task.clone()));
         self.steps.extend(adopted);
-        let (entry, is_last) = self.roster.connected(executor);
-        self.entries.extend(entry);
+        self.entries.extend(self.roster.connected(executor));
         self.apply(connected);
-        if is_last {
-            tracing::info!("all executors of before the restart are back");
-            self.apply(Event::AllBack);
-        }
     }
 
     fn said(&mut self, executor: &ExecutorName, session: u64, event: Event) {
@@ -215,8 +210,10 @@ impl Engine {
         }
         self.clock.look(Instant::now());
         self.sessions.heard(executor, self.clock.passed());
+        let mut are_all_back = false;
         match &event {
             Event::ExecutorHolds(held) => {
+                are_all_back = held.is_last && self.roster.is_last_back(executor);
                 let named = held.contents.iter().map(|content| &content.id);
                 let gone = self.recorded_holders.inventory(executor, named, held.is_last);
                 self.entries.extend(gone.into_iter().map(Entry::Fact));
@@ -231,6 +228,10 @@ impl Engine {
             _ => {}
         }
         self.apply(event);
+        if are_all_back {
+            tracing::info!("all executors of before the restart are back");
+            self.apply(Event::AllBack);
+        }
     }
 
     fn admit(&mut self, plan: NewPlan, board: &Arc<str>, span: Span, done: oneshot::Sender<PlanCounts>) {
