@@ -10,8 +10,8 @@ use super::{
     DETECTION_MAX, EVENT_LIMIT, Fault, builders_ended, by_default, is_lost, running, starts, touched,
 };
 
-/// What is started elsewhere follows the loss at once.
-const LEASED_MAX: Duration = Duration::from_secs(5);
+/// What ran there begins elsewhere soon after the loss: a fetch from the lost one may still hold a slot for a while.
+const LEASED_MAX: Duration = Duration::from_secs(15);
 
 #[test]
 fn an_executor_is_killed_and_stays_away() {
