@@ -1,11 +1,14 @@
 //! A coordinator that is killed at random moments while several plans run: nothing is built twice, nothing is lost.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use tests::{Lab, Process, run, wait_until};
 
-use super::{EXECUTORS, FAULTY, TASKS, builders_ended, by_default, real_hash, result_hash, row};
+use super::{
+    EXECUTORS, FAULTY, Fault, TASKS, builders_ended, by_default, is_lost, quick, real_hash, result_hash, row,
+};
 use crate::scene::{GRAPHS, PLAN_LIMIT, Scene};
 
 /// Plans that run at the same time.
@@ -22,6 +25,24 @@ fn a_coordinator_is_killed_ten_times() {
 #[ignore = "tier long: some ten minutes of killing"]
 fn a_coordinator_is_killed_two_hundred_times() {
     run("fault-coordinator-long", |lab| kills(lab, "coordinator SIGKILL, 200 times", 200));
+}
+
+#[test]
+fn a_coordinator_freezes_and_thaws() {
+    run("fault-coordinator-frozen", |lab| {
+        let mut fault = Fault::begin(lab, "coordinator SIGSTOP, later SIGCONT", quick())?;
+        fault.scene.cluster.coordinator().process.signal("STOP")?;
+        // Twice the time after which executors are lost: it is not they who are silent.
+        std::thread::sleep(Duration::from_secs(4));
+        fault.scene.cluster.coordinator().process.signal("CONT")?;
+        let mut scene = fault.end(lab, None, &BTreeSet::new())?;
+        let log = scene.cluster.coordinator().process.log()?;
+        ensure!(
+            EXECUTORS.iter().all(|executor| !is_lost(&log, executor)),
+            "an executor was given up:\n{log}"
+        );
+        Ok(())
+    });
 }
 
 fn kills(lab: &Lab, what: &str, count: usize) -> Result<()> {

@@ -46,6 +46,8 @@ fn quick() -> ClusterSpec {
 struct Fault {
     what: &'static str,
     scene: Scene,
+    /// Whose logs are looked at.
+    executors: Vec<&'static str>,
     build: Process,
     /// What an earlier client has said.
     before: String,
@@ -59,7 +61,8 @@ impl Fault {
         let scene = Scene::start(lab, spec)?;
         let mut build = scene.start_build(FAULTY)?;
         wait_for_words(&mut build, EVENT_LIMIT, "\nbuilt '")?;
-        Ok(Self { what, scene, build, before: String::new(), cut_off: BTreeSet::new() })
+        let executors = EXECUTORS.to_vec();
+        Ok(Self { what, scene, executors, build, before: String::new(), cut_off: BTreeSet::new() })
     }
 
     /// What the client has said.
@@ -89,7 +92,7 @@ impl Fault {
 
     /// How often each step was built beyond the first time, by the executors' own logs.
     fn reruns(&mut self) -> Result<BTreeMap<String, usize>> {
-        let mut counts = builders_ended(&mut self.scene, &EXECUTORS)?;
+        let mut counts = builders_ended(&mut self.scene, &self.executors)?;
         for step in &self.cut_off {
             *counts.entry(step.clone()).or_insert(0) += 1;
         }
@@ -106,7 +109,7 @@ impl Fault {
         let said = self.said()?;
         ensure!(end.success(), "{end}\n{said}");
         let again = self.reruns()?;
-        let built = builders_ended(&mut self.scene, &EXECUTORS)?;
+        let built = builders_ended(&mut self.scene, &self.executors)?;
         let lost = steps().iter().filter(|step| !built.contains_key(*step)).count();
         let strangers: Vec<_> = again.keys().filter(|name| !touched.contains(*name)).collect();
         ensure!(
