@@ -31,14 +31,22 @@ const ROW: usize = 6;
 const TASKS: usize = 2 * ROW + 1;
 const EXECUTORS: [&str; 3] = ["executor1", "executor2", "executor3"];
 
+/// What is built again here is built again for the fault's sake: nothing is by speculation.
+const NO_SPECULATION: &str = "speculation = false\n";
+
 /// Three executors with one slot each, by default settings.
 fn by_default() -> ClusterSpec {
-    ClusterSpec { executors: EXECUTORS.map(ExecutorSpec::native).into(), ..ClusterSpec::default() }
+    ClusterSpec {
+        executors: EXECUTORS.map(ExecutorSpec::native).into(),
+        coordinator_lines: NO_SPECULATION.into(),
+        ..ClusterSpec::default()
+    }
 }
 
 /// An executor that says nothing for two seconds is lost.
 fn quick() -> ClusterSpec {
-    let coordinator_lines = "heartbeat_interval_ms = 200\neviction_after_ms = 2000\n".into();
+    let coordinator_lines =
+        format!("{NO_SPECULATION}heartbeat_interval_ms = 200\neviction_after_ms = 2000\n");
     ClusterSpec { coordinator_lines, ..by_default() }
 }
 
