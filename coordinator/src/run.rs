@@ -89,7 +89,8 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Shutdown) -
         abandoned_after: config.abandoned_after(),
     };
     let mut core = Engine::new(parts);
-    core.restore(recorded.plans, recorded.failures, recorded.holders, recorded.measurements).await?;
+    let Recorded { plans: recorded_plans, failures, holders, measurements, executors, .. } = recorded;
+    core.restore(recorded_plans, failures, holders, measurements, executors).await?;
     let mut engine_task = node::task::spawn("engine", core.run(commands));
     let pulls = node::task::spawn("pulls", forward_pulls(pulls_ended, engine.clone()));
     let reload = node::task::spawn("certificates", reload_on_hangup(tls.clone()));

@@ -1,8 +1,9 @@
 //! One executor's session as engine and call see it: orders out, why it is over, what is leased in it.
 use crate::config::BuildLimits;
-use model::{ContentId, ExecutorName, PathFacts, Platform, StorePath, TaskId};
+use model::{BootId, ContentId, ExecutorName, PathFacts, Platform, StorePath, TaskId};
 use scheduler::LeaseKey;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -72,7 +73,7 @@ pub enum Source {
 }
 
 /// Why a session is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum End {
     /// The same executor opened another one.
     Replaced,
@@ -80,6 +81,8 @@ pub enum End {
     Lost,
     /// It does not take its orders.
     Slow,
+    /// Another process of this name lives there.
+    Rival(DataAddress),
 }
 
 /// The engine's end of a session.
@@ -89,6 +92,10 @@ pub struct Session {
     pub number: u64,
     /// The name in the certificate.
     pub executor: ExecutorName,
+    /// Which process it is.
+    pub boot: BootId,
+    /// Where it connects from.
+    pub host: Option<IpAddr>,
     /// Where it serves what it holds.
     pub data_address: DataAddress,
     /// Orders for the connection.

@@ -1,5 +1,5 @@
 # Graphs of small steps without a compiler, one for each promise that the tests of whole clusters prove.
-{ cache ? "/var/cache/elsewhere" }:
+{ cache ? "/var/cache/elsewhere", salt ? "", megabytes ? "10" }:
 
 let
   shell = name: "${builtins.path { inherit name; path = cache + "/sources/${name}"; }}/bin/busybox";
@@ -56,6 +56,25 @@ in
     printf '\nthe last line has no end'
     echo loud > $out
   '' { };
+
+  # Steps of some seconds, of which real Nix makes the same: six, six of two of them each, and one of all. `salt` makes them new.
+  faulty =
+    let
+      numbers = builtins.genList (n: n) 6;
+      part = number: native "part-${toString number}${salt}"
+        "sleep 1.2; awk 'BEGIN { for (n = 0; n < 30000; n++) print n * ${toString (number + 7)} }' > $out" { };
+      pair = number: native "pair-${toString number}${salt}" "sleep 0.8; cat $inputs | sha256sum > $out; cat $inputs | tail -c 100000 >> $out"
+        { inputs = [ (part number) (part (if number == 5 then 0 else number + 1)) ]; };
+    in
+    all native "whole${salt}" (map pair numbers);
+
+  # Ten inputs of so many megabytes each that do not shrink, and twelve steps that read all of them.
+  readers =
+    let
+      noise = number: native "noise-${toString number}" "head -c ${megabytes}000000 /dev/urandom > $out" { };
+      inputs = map noise (builtins.genList (n: n) 10);
+    in
+    all native "readers" (map (number: native "reader-${toString number}" "sleep 0.5; cat $inputs | wc -c > $out" { inherit inputs; }) (builtins.genList (n: n) 12));
 
   slow = chain native "slow" 6 "1.5";
   endless = chain native "endless" 2 "600";

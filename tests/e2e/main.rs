@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "figures that docs/promises.md cites")]
 
 mod failing;
+mod faults;
 mod floating;
 mod graph;
 mod interruption;

@@ -14,13 +14,18 @@ use crate::host::{Bind, Host, HostSpec, User};
 use crate::lab::Lab;
 use crate::process::{Process, wait_until};
 use crate::programs::Programs;
+use crate::wall_clock::WallClock;
 
 /// The user that coordinator and executors run as; it has subordinate ids in the executors' root.
-const SERVICE_USER: User = User::Id(990);
+pub const SERVICE_USER: User = User::Id(990);
 const CONTROL_PORT: u16 = 7420;
 const DATA_PORT: u16 = 7421;
+/// Where coordinator and executors keep what they have.
+pub const STATE_DIRECTORY: &str = "/var/lib/elsewhere";
 const CONFIGURATION: &str = "/etc/elsewhere/config.toml";
 const SIGNING_KEY: &str = "/etc/elsewhere/nix.key";
+/// Where programs write their spans, one JSON object a line.
+pub const SPANS: &str = "/tmp/spans.json";
 /// Where executors and oracles have the shell that their builds may see.
 pub const SANDBOX_SHELL: &str = "/opt/busybox";
 /// Where executors have the emulators.
@@ -37,6 +42,12 @@ pub struct ClusterSpec {
     pub coordinator_lines: String,
     /// Where all programs send their spans: `http://HOST:PORT`.
     pub collector: Option<String>,
+    /// Whether every program writes its spans to [`SPANS`] on its host.
+    pub spans: bool,
+    /// Size of the coordinator's own disk; the machine's otherwise.
+    pub coordinator_disk_mb: Option<u32>,
+    /// Wall clocks that can be set; the machine's otherwise.
+    pub clock: Option<WallClock>,
 }
 
 /// One executor, and what it offers.
@@ -54,13 +65,32 @@ pub struct ExecutorSpec {
     pub emulated: bool,
     /// Builds see [`SANDBOX_SHELL`] as /bin/sh.
     pub has_shell: bool,
+    /// Whose certificate it has, if not its own.
+    pub certificate: Option<String>,
+    /// Size of its own disk, and what builds must leave of it; the machine's otherwise.
+    pub disk_mb: Option<(u32, u32)>,
 }
 
 impl ExecutorSpec {
     /// An executor that offers everything, with one slot.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), slots: 1, native: true, cross: true, emulated: true, has_shell: false }
+        Self {
+            name: name.into(),
+            slots: 1,
+            native: true,
+            cross: true,
+            emulated: true,
+            has_shell: false,
+            certificate: None,
+            disk_mb: None,
+        }
+    }
+
+    /// An executor of native derivations alone: it is there sooner.
+    #[must_use]
+    pub fn native(name: &str) -> Self {
+        Self { cross: false, emulated: false, ..Self::new(name) }
     }
 }
 
@@ -68,7 +98,14 @@ impl Default for ClusterSpec {
     /// Two executors that offer everything.
     fn default() -> Self {
         let executors = ["executor1", "executor2"].map(ExecutorSpec::new).into();
-        Self { executors, coordinator_lines: String::new(), collector: None }
+        Self {
+            executors,
+            coordinator_lines: String::new(),
+            collector: None,
+            spans: false,
+            coordinator_disk_mb: None,
+            clock: None,
+        }
     }
 }
 
@@ -88,6 +125,8 @@ pub struct Cluster {
     programs: Programs,
     certificates: Certificates,
     collector: Option<String>,
+    spans: bool,
+    clock: Option<WallClock>,
     executors: Vec<Node>,
     coordinator: Node,
 }
@@ -99,24 +138,34 @@ impl Cluster {
     /// Something does not come up.
     pub fn start(lab: &Lab, spec: ClusterSpec) -> Result<Self> {
         let programs = Programs::find()?;
-        let host = service_host(lab, &programs, "coordinator")?;
+        let host = service_host(lab, &programs, "coordinator", spec.clock.as_ref())?;
+        if let Some(mb) = spec.coordinator_disk_mb {
+            host.small_disk(STATE_DIRECTORY, mb, SERVICE_USER)?;
+        }
         let certificates = Certificates::new(lab, &programs, "certificates", host.address())?;
         certificates.install(&host, "coordinator", SERVICE_USER)?;
         host.write(SIGNING_KEY, std::fs::read(certificates.file("nix.key"))?, 0o400, SERVICE_USER)?;
         let configuration = format!(
-            "listen = \"0.0.0.0:{CONTROL_PORT}\"\nstate_dir = \"/var/lib/elsewhere\"\nsigning_key = \"{SIGNING_KEY}\"\n\
+            "listen = \"0.0.0.0:{CONTROL_PORT}\"\nstate_dir = \"{STATE_DIRECTORY}\"\nsigning_key = \"{SIGNING_KEY}\"\n\
              {}\n{}",
             spec.coordinator_lines,
             Certificates::tls_table()
         );
         host.write(CONFIGURATION, configuration, 0o644, SERVICE_USER)?;
-        let process = service(&host, &programs, "elsewhere-coordinator", spec.collector.as_deref())?;
+        let ClusterSpec { executors, collector, clock, spans, .. } = spec;
+        let surroundings = Surroundings {
+            programs: &programs,
+            collector: collector.as_deref(),
+            spans,
+            clock: clock.as_ref(),
+        };
+        let process = surroundings.service(&host, "elsewhere-coordinator")?;
         let coordinator = Node { process, host };
-        let collector = spec.collector;
+        let lab = lab.clone();
         let mut cluster =
-            Self { lab: lab.clone(), programs, certificates, collector, executors: vec![], coordinator };
+            Self { lab, programs, certificates, collector, spans, clock, executors: vec![], coordinator };
         wait_listening(&mut cluster.coordinator, CONTROL_PORT)?;
-        for executor in &spec.executors {
+        for executor in &executors {
             cluster.start_executor(executor)?;
         }
         for executor in &mut cluster.executors {
@@ -135,13 +184,17 @@ impl Cluster {
     }
 
     fn start_executor(&mut self, spec: &ExecutorSpec) -> Result<()> {
-        let host = service_host(&self.lab, &self.programs, &spec.name)?;
-        let address = format!("{}={}", spec.name, host.address());
-        self.certificates.make(&["--executor", &spec.name, "--address", &address])?;
-        self.certificates.install(&host, &spec.name, SERVICE_USER)?;
+        let host = service_host(&self.lab, &self.programs, &spec.name, self.clock.as_ref())?;
+        if let Some((mb, _)) = spec.disk_mb {
+            host.small_disk(STATE_DIRECTORY, mb, SERVICE_USER)?;
+        }
+        let certificate = spec.certificate.as_ref().unwrap_or(&spec.name);
+        let address = format!("{certificate}={}", host.address());
+        self.certificates.make(&["--executor", certificate, "--address", &address])?;
+        self.certificates.install(&host, certificate, SERVICE_USER)?;
         let configuration = format!(
             "coordinator = \"{}\"\ndata_listen = \"0.0.0.0:{DATA_PORT}\"\ndata_advertise = \"{}:{DATA_PORT}\"\nslots = {}\n{}\
-             [platforms]\nnative = {}\ncross = {}\nemulated = {}\n{}[sandbox]\npaths = [{}]\n",
+             [platforms]\nnative = {}\ncross = {}\nemulated = {}\n{}[sandbox]\npaths = [{}]\n{}",
             self.address(),
             host.address(),
             spec.slots,
@@ -150,12 +203,22 @@ impl Cluster {
             spec.cross,
             spec.emulated,
             emulation(),
-            if spec.has_shell { format!("\"/bin/sh={SANDBOX_SHELL}\"") } else { String::new() }
+            if spec.has_shell { format!("\"/bin/sh={SANDBOX_SHELL}\"") } else { String::new() },
+            spec.disk_mb.map(|(_, free_mb)| disk_limit(free_mb)).unwrap_or_default()
         );
         host.write(CONFIGURATION, configuration, 0o644, SERVICE_USER)?;
-        let process = service(&host, &self.programs, "elsewhere-executor", self.collector.as_deref())?;
+        let process = self.surroundings().service(&host, "elsewhere-executor")?;
         self.executors.push(Node { process, host });
         Ok(())
+    }
+
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            programs: &self.programs,
+            collector: self.collector.as_deref(),
+            spans: self.spans,
+            clock: self.clock.as_ref(),
+        }
     }
 
     /// Kills the coordinator as a power cut would, and starts it again with what it had on disk.
@@ -163,11 +226,33 @@ impl Cluster {
     /// # Errors
     /// It does not come up again.
     pub fn restart_coordinator(&mut self) -> Result<()> {
-        let node = &mut self.coordinator;
-        node.process.kill()?;
-        node.process =
-            service(&node.host, &self.programs, "elsewhere-coordinator", self.collector.as_deref())?;
-        wait_listening(node, CONTROL_PORT)
+        self.coordinator.process.kill()?;
+        self.coordinator.process =
+            self.surroundings().service(&self.coordinator.host, "elsewhere-coordinator")?;
+        wait_listening(&mut self.coordinator, CONTROL_PORT)
+    }
+
+    /// Starts an executor's program again on its host, which runs: at once, or after a while.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn restart_executor(&mut self, name: &str) -> Result<()> {
+        self.executor(name)?.process.kill()?;
+        let found = self.executors.iter().find(|node| node.host.name() == name);
+        let host = &found.with_context(|| format!("there is no executor {name}"))?.host;
+        let process = self.surroundings().service(host, "elsewhere-executor")?;
+        let node = self.executor(name)?;
+        node.process = process;
+        wait_listening(node, DATA_PORT)
+    }
+
+    /// Starts an executor's host again that crashed, and its program.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn boot_executor(&mut self, name: &str) -> Result<()> {
+        self.executor(name)?.host.boot()?;
+        self.restart_executor(name)
     }
 
     /// `host:port` of the coordinator.
@@ -263,22 +348,45 @@ fn emulation() -> String {
     FOREIGN.iter().map(table).collect()
 }
 
-fn service_host(lab: &Lab, programs: &Programs, name: &str) -> Result<Host> {
+/// The table that says what builds must leave of the disk.
+fn disk_limit(free_mb: u32) -> String {
+    format!("[limits]\ndisk_free_bytes_min = {}\n", u64::from(free_mb) << 20)
+}
+
+fn service_host(lab: &Lab, programs: &Programs, name: &str, clock: Option<&WallClock>) -> Result<Host> {
     let qemu = lab.cache().product("qemu")?;
     let bind = |source, target: &str| Bind { source, target: target.into(), writable: false };
     let shell = lab.cache().product("busybox-amd64")?;
-    let binds = vec![programs.bind(), bind(qemu, QEMU), bind(shell, SANDBOX_SHELL)];
+    let mut binds = vec![programs.bind(), bind(qemu, QEMU), bind(shell, SANDBOX_SHELL)];
+    if let Some(clock) = clock {
+        clock.set(name, 0)?;
+        binds.push(clock.bind());
+    }
     let root = lab.cache().product("roots/bookworm-executor")?;
     let host = lab.host(HostSpec { name: name.into(), root, binds, ..HostSpec::default() })?;
-    host.own("/var/lib/elsewhere", SERVICE_USER)?;
+    host.own(STATE_DIRECTORY, SERVICE_USER)?;
     Ok(host)
 }
 
-fn service(host: &Host, programs: &Programs, program: &str, collector: Option<&str>) -> Result<Process> {
-    let mut environment = vec![("HOME", "/root"), ("RUST_BACKTRACE", "1")];
-    environment.extend(collector.map(|collector| ("OTEL_EXPORTER_OTLP_ENDPOINT", collector)));
-    let argv = [&programs.inside(program), "--config", CONFIGURATION];
-    host.service(SERVICE_USER, program, &argv, &environment)
+/// What the cluster's programs start with.
+struct Surroundings<'a> {
+    programs: &'a Programs,
+    collector: Option<&'a str>,
+    spans: bool,
+    clock: Option<&'a WallClock>,
+}
+
+impl Surroundings<'_> {
+    fn service(&self, host: &Host, program: &str) -> Result<Process> {
+        let mut environment = vec![("HOME", "/root"), ("RUST_BACKTRACE", "1")];
+        environment.extend(self.collector.map(|collector| ("OTEL_EXPORTER_OTLP_ENDPOINT", collector)));
+        environment.extend(self.spans.then_some(("ELSEWHERE_SPAN_FILE", SPANS)));
+        let clock = self.clock.map(|_| WallClock::environment(host.name()));
+        let clock = clock.iter().flatten();
+        environment.extend(clock.map(|(name, value)| (name.as_str(), value.as_str())));
+        let argv = [&self.programs.inside(program), "--config", CONFIGURATION];
+        host.service(SERVICE_USER, program, &argv, &environment)
+    }
 }
 
 fn wait_listening(node: &mut Node, port: u16) -> Result<()> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::lab::{Lab, remove_tree};
-use crate::process::{Finished, Process, signal_pid, wait_until};
+use crate::process::{Finished, Process, wait_until};
 
 const INIT: &str = include_str!("init.sh");
 /// How long one command in a host may take, where nothing else is said.
@@ -64,13 +64,14 @@ pub struct Traffic {
 /// A running host. All its processes end when it is dropped.
 #[derive(Debug)]
 pub struct Host {
-    lab: Lab,
+    pub(crate) lab: Lab,
     name: String,
     address: String,
-    port: String,
+    pub(crate) port: String,
     directory: PathBuf,
-    unshare: Child,
-    pid: u32,
+    root: PathBuf,
+    pub(crate) unshare: Child,
+    pub(crate) pid: u32,
     user_namespace: bool,
 }
 
@@ -81,17 +82,7 @@ impl Host {
         ensure!(!directory.exists(), "host {} exists already", spec.name);
         lay_out(&directory, &spec)?;
         let user_namespace = !spec.binfmt_rules.is_empty();
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "--kill-child=KILL"]);
-        unshare.args(["--propagation", "private"]);
-        if user_namespace {
-            unshare.arg("--user");
-        }
-        let options = if user_namespace { ",userxattr" } else { "" };
-        let log = fs::File::create(lab.logs().join(format!("{}.init.log", spec.name)))?;
-        unshare.args(["sh", "-c", INIT, "init", &spec.name]).arg(&spec.root).arg(&directory).arg(options);
-        unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
-        let unshare = unshare.spawn().context("start unshare (util-linux)")?;
+        let unshare = process_one(lab, &spec.name, &spec.root, &directory, user_namespace)?;
         let address = format!("10.88.0.{number}");
         let mut host = Self {
             lab: lab.clone(),
@@ -99,12 +90,24 @@ impl Host {
             address,
             port: format!("p{number}"),
             directory,
+            root: spec.root,
             unshare,
             pid: 0,
             user_namespace,
         };
         host.finish_start().with_context(|| format!("start host {}", host.name))?;
         Ok(host)
+    }
+
+    /// Starts the host again that crashed, with what it had on its disk.
+    ///
+    /// # Errors
+    /// As for its first start.
+    pub fn boot(&mut self) -> Result<()> {
+        // The namespace of its former interface may still be on its way out.
+        let _ = self.lab.in_switch(&["ip", "link", "del", &self.port]);
+        self.unshare = process_one(&self.lab, &self.name, &self.root, &self.directory, self.user_namespace)?;
+        self.finish_start().with_context(|| format!("start host {} again", self.name))
     }
 
     fn finish_start(&mut self) -> Result<()> {
@@ -355,24 +358,6 @@ impl Host {
             _ => bail!("counters of eth0 not understood: {line}"),
         }
     }
-
-    /// Takes the host's cable out, or puts it back: nothing is refused, frames just vanish.
-    ///
-    /// # Errors
-    /// As of iproute2.
-    pub fn set_link(&self, up: bool) -> Result<()> {
-        self.lab.in_switch(&["ip", "link", "set", &self.port, if up { "up" } else { "down" }])
-    }
-
-    /// Ends all processes of the host at once, as pulling its plug would.
-    ///
-    /// # Errors
-    /// It is gone already.
-    pub fn crash(&mut self) -> Result<()> {
-        signal_pid(self.pid, "KILL")?;
-        self.unshare.wait()?;
-        Ok(())
-    }
 }
 
 impl Drop for Host {
@@ -382,6 +367,21 @@ impl Drop for Host {
         let _ = self.unshare.wait();
         remove_tree(&self.directory);
     }
+}
+
+/// Starts process 1 of a host; it waits for its interface.
+fn process_one(lab: &Lab, name: &str, root: &Path, directory: &Path, user_namespace: bool) -> Result<Child> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "--kill-child=KILL"]);
+    unshare.args(["--propagation", "private"]);
+    if user_namespace {
+        unshare.arg("--user");
+    }
+    let options = if user_namespace { ",userxattr" } else { "" };
+    let log = fs::File::create(lab.logs().join(format!("{name}.init.log")))?;
+    unshare.args(["sh", "-c", INIT, "init", name]).arg(root).arg(directory).arg(options);
+    unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    unshare.spawn().context("start unshare (util-linux)")
 }
 
 /// The directories and files that process 1 works from.

@@ -16,12 +16,16 @@ mod oracle;
 mod parallel;
 mod process;
 mod programs;
+mod trouble;
+mod wall_clock;
 
 pub use board::{BOARD_USER, Board, BoardSpec, USER_ENVIRONMENT};
 pub use cache::Cache;
 pub use certificates::Certificates;
 pub use client::{CONFIGURATION as CLIENT_CONFIGURATION, Client, Placed, placements, wait_for_words};
-pub use cluster::{Cluster, ClusterSpec, ExecutorSpec, Node, SANDBOX_SHELL};
+pub use cluster::{
+    Cluster, ClusterSpec, ExecutorSpec, Node, SANDBOX_SHELL, SERVICE_USER, SPANS, STATE_DIRECTORY,
+};
 pub use emulation::{FOREIGN, Foreign, Interpreter};
 pub use host::{Bind, Host, HostSpec, Traffic, User};
 pub use jaeger::{Jaeger, Span};
@@ -31,3 +35,4 @@ pub use oracle::{Oracle, OracleSpec, Release, Verdict};
 pub use parallel::for_all;
 pub use process::{Finished, Process, wait_until};
 pub use programs::Programs;
+pub use wall_clock::WallClock;

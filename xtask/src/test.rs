@@ -83,6 +83,11 @@ fn cluster_steps(request: &Request) -> Result<Vec<Step>> {
     programs.map(run).collect()
 }
 
+/// The program whose tests mostly wait, for builders that sleep and for time to pass; and how many of them do so at once.
+const WAITING_PROGRAM: &str = "e2e";
+const WAITING_THREADS: &str = "4";
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
+
 /// A program of integration tests.
 struct TestProgram {
     name: String,
@@ -129,6 +134,9 @@ fn step(name: &str, arguments: &[&str], request: &Request) -> Result<Step> {
     let mut cargo = command("cargo", arguments);
     // Always the whole workspace: a part of it would ask for other features, and compile every dependency again.
     cargo.arg("--workspace").args(&request.filter);
+    if arguments.contains(&WAITING_PROGRAM) && std::env::var_os(TEST_THREADS).is_none() {
+        cargo.env(TEST_THREADS, WAITING_THREADS);
+    }
     if request.long && arguments.first() == Some(&"test") {
         // What is left out of the tier `test` says so by `#[ignore]`.
         cargo.args(["--", "--include-ignored"]);

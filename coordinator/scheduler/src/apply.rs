@@ -23,6 +23,10 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Stored(content) => state.stored(&content),
         Event::PullFailed { content, from } => state.pull_failed(&content, &from),
         Event::Remembered(measurements) => state.estimates.restore(&measurements),
+        Event::AllBack => {
+            state.settings.restart_grace_ms = 0;
+            state.placement_due = true;
+        }
         Event::Tick => state.tick(),
     }
     state.settle();

@@ -69,6 +69,8 @@ impl State {
             item.holders.insert(position, executor);
         }
         self.refresh_content(content);
+        // A ready task may have waited for a holder in reach.
+        self.placement_due = true;
         is_new && !was_recorded
     }
 
@@ -105,6 +107,7 @@ impl State {
         let is_new = !mem::replace(&mut self.contents[content].in_store, true);
         self.contents[content].pulls_failed = 0;
         self.refresh_content(content);
+        self.placement_due = true;
         is_new
     }
 

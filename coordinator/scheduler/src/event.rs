@@ -21,7 +21,7 @@ pub struct Settings {
     /// The first lease of this run of the coordinator: above all that the journal has seen.
     pub first_lease: LeaseId,
     /// After a restart: for so long, from the first event on, nothing is leased, in milliseconds, so that executors
-    /// can first announce what they run already. 0 when the journal is new.
+    /// can first announce what they run already, unless [`Event::AllBack`] says that all have. 0 when the journal is new.
     pub restart_grace_ms: u64,
     /// An executor that fails one attempt after another is set aside for so long, in milliseconds, and longer each time; 0: never.
     pub set_aside_ms: u64,
@@ -208,6 +208,8 @@ pub enum Event {
     },
     /// What was measured before a restart, oldest first.
     Remembered(Vec<Measurement>),
+    /// After a restart: everybody who was connected before is again, and has said what it runs and holds.
+    AllBack,
     /// Time passed.
     Tick,
 }

@@ -4,6 +4,7 @@
 //! All is looked at again with every change, so that a wrong guess costs no more than the time until the next.
 use crate::arena::{ClassIx, ContentIx, ExecutorIx, TaskIx};
 use crate::estimate::is_emulated;
+use crate::state::Link;
 use crate::{State, Timestamp};
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::cmp::{Ordering, Reverse};
@@ -123,6 +124,9 @@ impl State {
                 candidate.begin_ms == 0 && candidate.end_ms <= same
             });
             let Some(chosen) = self.choose(candidates, class, &closure) else { continue };
+            if !self.is_in_reach(&closure, chosen.executor) {
+                continue;
+            }
             slots.take(chosen.executor, chosen.end_ms);
             queue.charge(plan);
             decisions.push(Decision { task, executor: chosen.executor, platform: chosen.platform, closure });
@@ -199,6 +203,16 @@ impl State {
                 .then_with(|| compare_share(a, b, held_most))
                 .then_with(|| b.held_bytes.cmp(&a.held_bytes))
                 .then_with(|| name(a).cmp(name(b)))
+        })
+    }
+
+    /// Whether inputs can be had now. Those whose holders are all disconnected come back with them soon, or are made again.
+    pub(crate) fn is_in_reach(&self, closure: &[ContentIx], executor: ExecutorIx) -> bool {
+        closure.iter().all(|content| {
+            let item = &self.contents[*content];
+            let is_near =
+                |holder: &ExecutorIx| *holder == executor || self.executors[*holder].link == Link::Connected;
+            item.in_store || item.holders.iter().any(is_near)
         })
     }
 

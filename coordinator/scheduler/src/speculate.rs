@@ -101,7 +101,9 @@ impl State {
         if takes_ms.saturating_add(takes_ms / 5) < there_ms {
             let mut closure = self.closure(&self.tasks[straggler.task].inputs.clone());
             closure.retain(|content| !self.contents[*content].id.path.is_promise());
-            self.grant(straggler.task, executor, platform, &closure);
+            if self.is_in_reach(&closure, executor) {
+                self.grant(straggler.task, executor, platform, &closure);
+            }
         }
     }
 }

@@ -100,6 +100,29 @@ fn reports_are_acknowledged_always_and_count_once() {
 }
 
 #[test]
+fn a_task_waits_for_inputs_whose_holder_may_come_back() {
+    for is_back in [true, false] {
+        let mut core = Core::new();
+        core.connect("x1", 1, &[native()]);
+        core.connect("x2", 1, &[native()]);
+        let tasks = [task("a", &[]), task("b", &[]), task("c", &["a", "b"])];
+        let leases = grants(&core.admit(1, &tasks, &["c"], &[]));
+        let of = |executor: &str| leases.iter().find(|lease| &*lease.executor.0 == executor).unwrap();
+        core.build(of("x1"), &[]);
+        core.apply(Event::ExecutorDisconnected(name("x1")));
+        // Only x1 has one input, and nobody can fetch it now: that is no failure of anybody.
+        assert!(grants(&core.build(of("x2"), &[])).is_empty());
+        if is_back {
+            core.connect("x1", 1, &[native()]);
+            assert_eq!(core.states(1)["c"], TaskState::Running);
+        } else {
+            let again = grant(&core.pass(15_000, &[("x2", &[])]));
+            assert_eq!((again.task, &*again.executor.0), (of("x1").task.clone(), "x2"));
+        }
+    }
+}
+
+#[test]
 fn a_lost_executor_is_evicted_and_its_result_is_used_if_it_is_first() {
     for second_is_done in [false, true] {
         let mut core = Core::new();
@@ -205,6 +228,12 @@ fn a_new_session_tells_what_was_lost_with_the_old_one() {
 
 #[test]
 fn after_a_restart_running_leases_are_adopted_before_anything_is_leased() {
+    for all_are_back in [false, true] {
+        adopted_before_anything_is_leased(all_are_back);
+    }
+}
+
+fn adopted_before_anything_is_leased(all_are_back: bool) {
     let mut core = Core::with(Settings { restart_grace_ms: 3_000, ..SETTINGS });
     let tasks = [task("a", &[]), task("b", &[]), requiring("c", &[], emulated())];
     let effects = core.admit(1, &tasks, &["a", "b", "c"], &[]);
@@ -228,8 +257,12 @@ fn after_a_restart_running_leases_are_adopted_before_anything_is_leased() {
     assert_eq!(core.states(1)["a"], TaskState::Running);
     let effects = core.connect_running("x2", 1, 1, &[native()], &[announced(key(4, 2), "a", native())]);
     assert_eq!(cancels(&effects), [("x2".into(), key(4, 2))]);
-    core.now_ms += 3_000;
-    let effects = core.apply(Event::Tick);
+    let effects = if all_are_back {
+        core.apply(Event::AllBack)
+    } else {
+        core.now_ms += 3_000;
+        core.apply(Event::Tick)
+    };
     assert_eq!(granted(&effects), [("b".into(), "x2".into())]);
     assert_eq!(waiting(&effects, 1), [("aarch64-linux".into(), 1)]);
     let effects = core.report_by("x1", key(5, 3), &task_id("a"), built(&[("out", "a", &[])]));

@@ -14,7 +14,7 @@ impl Engine {
         match step {
             Step::Open(session) => {
                 tracing::info!(executor = %session.executor, data_address = %session.data_address, "executor connected");
-                self.sessions.open(session);
+                self.sessions.open(session, self.clock.passed());
             }
             Step::Begin(beginning) => self.perform_begin(*beginning),
             Step::Perform(effect) => self.perform_effect(effect),
@@ -103,6 +103,9 @@ impl Engine {
             Effect::Evict(executor) => {
                 tracing::warn!(%executor, "executor lost: its tasks run elsewhere");
                 self.traces.lost(&executor);
+                if let Some(entry) = self.roster.lost(&executor) {
+                    self.remember(entry);
+                }
                 self.sessions.end(&executor, End::Lost);
             }
         }

@@ -1,12 +1,13 @@
 //! What the journal has recorded becomes the state of a new run: plans that live go on, ended ones stay watchable.
 use super::holders::RecordedHolders;
+use super::roster::Roster;
 use super::run::{Beginning, Engine, EngineError};
 use super::traces;
 use crate::journal::{Entry, RecordedFailure, RecordedPlan};
 use crate::knowledge::{Knowledge, KnowledgeError};
 use crate::submit::{Known, held, known_contents, resolve};
 use cas::ContentStore;
-use model::{ContentId, PlanId, StorePath, TaskId, TrustDomain};
+use model::{ContentId, ExecutorName, PlanId, StorePath, TaskId, TrustDomain};
 use scheduler::{
     AvailableRoot, Event, Fact, Holder, Measurement, NewPlan, News, PlanSummary, Root, Snapshot, TaskChange,
     TaskState,
@@ -33,9 +34,11 @@ impl Engine {
         failures: Vec<RecordedFailure>,
         holders: Vec<(ContentId, Holder)>,
         measurements: Vec<Measurement>,
+        executors: Vec<ExecutorName>,
     ) -> Result<(), EngineError> {
         self.apply(Event::Remembered(measurements));
         self.recorded_holders = RecordedHolders::new(holders);
+        self.roster = Roster::new(executors);
         for recorded in plans {
             let own = own_failures(&recorded, &failures);
             match &recorded.ended {

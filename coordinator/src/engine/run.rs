@@ -1,14 +1,14 @@
 //! The engine's loop: batch, apply, append, perform.
+use super::clock::Clock;
 use super::holders::RecordedHolders;
+use super::roster::Roster;
 use super::sessions::Sessions;
 use super::traces::Traces;
 use super::{Command, Commands, Parts};
 use crate::journal::{AdmittedPlan, Entry, JournalError};
-use crate::session::Session;
+use crate::session::{End, Session};
 use model::{ContentId, ExecutorName, PlanId, TaskId};
-use scheduler::{
-    Effect, Event, Fact, Holder, LeaseKey, NewPlan, PlanCounts, Settled, State, Timestamp, apply,
-};
+use scheduler::{Effect, Event, Fact, Holder, LeaseKey, NewPlan, PlanCounts, Settled, State, apply};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +20,10 @@ use tracing::Span;
 const BATCH_COMMANDS_MAX: usize = 256;
 /// How often plans without a client are looked for.
 const ABANDONED_INTERVAL: Duration = Duration::from_secs(1);
+/// The engine looks at its clock twice in each heartbeat interval: one that looked not once in so many was absent itself.
+const HEARTBEATS_ABSENT: u64 = 2;
+/// An executor that left out so many heartbeats gives way to another process of its name.
+const HEARTBEATS_SILENT: u64 = 3;
 
 /// Why the engine ended.
 #[derive(Debug, Error)]
@@ -66,13 +70,14 @@ pub struct Engine {
     pub(super) sessions: Sessions,
     pub(super) traces: Traces,
     pub(super) recorded_holders: RecordedHolders,
+    pub(super) roster: Roster,
     pub(super) living: HashSet<PlanId>,
     pub(super) admissions: HashMap<PlanId, oneshot::Sender<PlanCounts>>,
     /// Events that effects gave rise to: before anything that comes from outside.
     pub(super) again: VecDeque<Event>,
     entries: Vec<Entry>,
     steps: Vec<Step>,
-    started: Instant,
+    pub(super) clock: Clock,
     abandoned_looked: Instant,
 }
 
@@ -80,18 +85,21 @@ impl Engine {
     /// An engine that knows nothing yet.
     pub fn new(parts: Parts) -> Self {
         let now = Instant::now();
+        let absent_ms = parts.settings.heartbeat_interval_ms.saturating_mul(HEARTBEATS_ABSENT);
+        let clock = Clock::new(now, Duration::from_millis(absent_ms));
         Self {
             state: State::new(parts.settings.clone()),
             parts,
             sessions: Sessions::default(),
             traces: Traces::default(),
             recorded_holders: RecordedHolders::default(),
+            roster: Roster::default(),
             living: HashSet::new(),
             admissions: HashMap::new(),
             again: VecDeque::new(),
             entries: Vec::new(),
             steps: Vec::new(),
-            started: now,
+            clock,
             abandoned_looked: now,
         }
     }
@@ -140,10 +148,7 @@ impl Engine {
 
     fn take(&mut self, command: Command) {
         match command {
-            Command::Open(session, connected) => {
-                self.steps.push(Step::Open(session));
-                self.opened(connected);
-            }
+            Command::Open(session, connected) => self.open(session, connected),
             Command::Of(executor, session, event) => self.said(&executor, session, event),
             Command::Close(executor, session) => {
                 if self.is_current(&executor, session) {
@@ -175,13 +180,27 @@ impl Engine {
         pending.unwrap_or_else(|| self.sessions.is_current(executor, number))
     }
 
+    /// A session begins, unless another process of that name lives.
+    fn open(&mut self, session: Session, connected: Event) {
+        self.clock.look(Instant::now());
+        let silence_max = Duration::from_millis(
+            self.parts.settings.heartbeat_interval_ms.saturating_mul(HEARTBEATS_SILENT),
+        );
+        let Some(rival) = self.sessions.rival(&session, self.clock.passed(), silence_max) else {
+            self.steps.push(Step::Open(session));
+            return self.opened(connected);
+        };
+        let Session { executor, data_address, end, .. } = session;
+        tracing::warn!(%executor, %data_address, %rival, "two executors have one certificate: the newcomer is refused");
+        let _ = end.send(End::Rival(rival));
+    }
+
     fn opened(&mut self, connected: Event) {
-        if let Event::ExecutorConnected { executor, running, .. } = &connected {
-            let adopted = running
-                .iter()
-                .map(|running| Step::Adopt(executor.clone(), running.lease, running.task.clone()));
-            self.steps.extend(adopted);
-        }
+        let Event::ExecutorConnected { executor, running, .. } = &connected else { return };
+        let adopted =
+            running.iter().map(|running| Step::Adopt(executor.clone(), running.lease, running.task.clone()));
+        self.steps.extend(adopted);
+        self.entries.extend(self.roster.connected(executor));
         self.apply(connected);
     }
 
@@ -189,8 +208,12 @@ impl Engine {
         if !self.is_current(executor, session) {
             return;
         }
+        self.clock.look(Instant::now());
+        self.sessions.heard(executor, self.clock.passed());
+        let mut are_all_back = false;
         match &event {
             Event::ExecutorHolds(held) => {
+                are_all_back = held.is_last && self.roster.is_last_back(executor);
                 let named = held.contents.iter().map(|content| &content.id);
                 let gone = self.recorded_holders.inventory(executor, named, held.is_last);
                 self.entries.extend(gone.into_iter().map(Entry::Fact));
@@ -205,6 +228,10 @@ impl Engine {
             _ => {}
         }
         self.apply(event);
+        if are_all_back {
+            tracing::info!("all executors of before the restart are back");
+            self.apply(Event::AllBack);
+        }
     }
 
     fn admit(&mut self, plan: NewPlan, board: &Arc<str>, span: Span, done: oneshot::Sender<PlanCounts>) {
@@ -235,11 +262,7 @@ impl Engine {
     /// Executors that are counted on by what the journal says, for as long as they may take to connect.
     pub(super) fn holders_of_last_run(&self, content: &ContentId) -> Vec<Holder> {
         let patience = Duration::from_millis(self.parts.settings.eviction_after_ms);
-        if self.started.elapsed() < patience {
-            self.recorded_holders.of(content).collect()
-        } else {
-            Vec::new()
-        }
+        if self.clock.passed() < patience { self.recorded_holders.of(content).collect() } else { Vec::new() }
     }
 
     fn tick(&mut self) {
@@ -261,7 +284,7 @@ impl Engine {
 
     /// Applies an event, and sorts its effects into what to append and what to perform.
     pub(super) fn apply(&mut self, event: Event) {
-        let now = Timestamp(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let now = self.clock.look(Instant::now());
         for effect in apply(&mut self.state, event, now) {
             match effect {
                 Effect::Record(fact) => self.record(fact),

@@ -6,20 +6,23 @@ mod schema;
 mod tests;
 mod write;
 
-use model::{ContentId, Failure, PathFacts, PlanId, StorePath, TaskId};
+use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, StorePath, TaskId};
 use nix_formats::modulo::ModuloHash;
 use scheduler::{Binding, Fact, Holder, Measurement, PlanSummary, Root};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Appends that wait for the thread; more wait for room.
 const APPENDS_QUEUED_MAX: usize = 256;
 /// Entries that share one commit, at least one append's.
 const COMMIT_ENTRIES_MAX: usize = 16_384;
+/// How often a full disk is tried again.
+const FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Name of the database in the state directory.
 const FILE_NAME: &str = "journal.sqlite";
 
@@ -57,6 +60,10 @@ pub enum Entry {
     },
     /// Nobody is told about this ended plan any more.
     PlanForgotten(PlanId),
+    /// An executor has a session.
+    ExecutorMet(ExecutorName),
+    /// It is lost.
+    ExecutorGone(ExecutorName),
 }
 
 /// A plan as it was admitted.
@@ -95,6 +102,8 @@ pub struct Recorded {
     pub failures: Vec<RecordedFailure>,
     /// What builds took, oldest first.
     pub measurements: Vec<Measurement>,
+    /// Executors that had a session and were not lost.
+    pub executors: Vec<ExecutorName>,
 }
 
 /// A plan of an earlier run.
@@ -161,6 +170,9 @@ pub enum JournalError {
     /// Entries could not be made durable.
     #[error("write to the journal")]
     Write(#[source] Arc<rusqlite::Error>),
+    /// What must not wait is not taken.
+    #[error("the coordinator's disk is full: nothing new is taken until there is room")]
+    Full,
     /// Its thread could not start, or is gone.
     #[error("the journal has stopped")]
     Stopped,
@@ -175,6 +187,7 @@ struct Append {
 #[derive(Clone, Debug)]
 pub struct Journal {
     appends: mpsc::Sender<Append>,
+    is_full: watch::Receiver<bool>,
 }
 
 /// The journal's thread.
@@ -190,7 +203,8 @@ impl JournalThread {
 }
 
 impl Journal {
-    /// Appends entries, all or none, in order; returns when they are durable. Concurrent appends share a commit.
+    /// Appends entries, all or none, in order; returns when they are durable. Concurrent appends share a commit. While the
+    /// disk is full it waits.
     ///
     /// # Errors
     /// They are not durable. After one failed write no later one succeeds: a gap would be worse.
@@ -201,6 +215,19 @@ impl Journal {
         let (done, durable) = oneshot::channel();
         self.appends.send(Append { entries, done }).await.map_err(|_| JournalError::Stopped)?;
         durable.await.unwrap_or(Err(JournalError::Stopped))
+    }
+
+    /// As [`Journal::append`], for what somebody may ask for again.
+    ///
+    /// # Errors
+    /// The disk is full, too: then the entries may become durable later.
+    pub async fn append_if_room(&self, entries: Vec<Entry>) -> Result<(), JournalError> {
+        let mut is_full = self.is_full.clone();
+        tokio::select! {
+            biased;
+            Ok(_) = is_full.wait_for(|is_full| *is_full) => Err(JournalError::Full),
+            appended = self.append(entries) => appended,
+        }
     }
 }
 
@@ -215,14 +242,19 @@ pub fn open(state_dir: &Path) -> Result<(Journal, JournalThread, Recorded), Jour
     let mut database = schema::open(&state_dir.join(FILE_NAME))?;
     let recorded = read::recorded(&database)?;
     let (appends, queue) = mpsc::channel(APPENDS_QUEUED_MAX);
+    let (fullness, is_full) = watch::channel(false);
     let thread = std::thread::Builder::new()
         .name("journal".to_owned())
-        .spawn(move || run(&mut database, queue))
+        .spawn(move || run(&mut database, queue, &fullness))
         .map_err(directory)?;
-    Ok((Journal { appends }, JournalThread(thread), recorded))
+    Ok((Journal { appends, is_full }, JournalThread(thread), recorded))
 }
 
-fn run(database: &mut rusqlite::Connection, mut queue: mpsc::Receiver<Append>) {
+fn run(
+    database: &mut rusqlite::Connection,
+    mut queue: mpsc::Receiver<Append>,
+    fullness: &watch::Sender<bool>,
+) {
     let mut failed: Option<JournalError> = None;
     while let Some(first) = queue.blocking_recv() {
         let mut count = first.entries.len();
@@ -234,7 +266,7 @@ fn run(database: &mut rusqlite::Connection, mut queue: mpsc::Receiver<Append>) {
             batch.push(next);
         }
         if failed.is_none()
-            && let Err(error) = write::commit(database, batch.iter().flat_map(|append| &append.entries))
+            && let Err(error) = commit_with_room(database, &batch, &queue, fullness)
         {
             failed = Some(JournalError::Write(Arc::new(error)));
         }
@@ -243,4 +275,31 @@ fn run(database: &mut rusqlite::Connection, mut queue: mpsc::Receiver<Append>) {
             let _ = append.done.send(failed.clone().map_or(Ok(()), Err));
         }
     }
+}
+
+/// Commits a batch, as soon as there is room; gives up when nobody is left who waits.
+fn commit_with_room(
+    database: &mut rusqlite::Connection,
+    batch: &[Append],
+    queue: &mpsc::Receiver<Append>,
+    fullness: &watch::Sender<bool>,
+) -> rusqlite::Result<()> {
+    loop {
+        let committed = write::commit(database, batch.iter().flat_map(|append| &append.entries));
+        let is_full = matches!(&committed, Err(error) if is_disk_full(error));
+        let was_full = fullness.send_replace(is_full);
+        if is_full && !was_full {
+            tracing::error!("the disk is full: nothing is decided until the journal has room");
+        } else if was_full && !is_full {
+            tracing::info!("the journal has room again");
+        }
+        if !is_full || queue.is_closed() {
+            return committed;
+        }
+        std::thread::sleep(FULL_RETRY_INTERVAL);
+    }
+}
+
+fn is_disk_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }

@@ -1,6 +1,6 @@
 //! Rows to what a coordinator knows when it starts.
 use super::{AdmittedPlan, JournalError, Recorded, RecordedFailure, RecordedPlan, fields};
-use model::{ContentId, Failure, PathFacts, PlanId, StorePath};
+use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, StorePath};
 use nix_formats::modulo::ModuloHash;
 use rusqlite::{Connection, Row};
 use scheduler::{Binding, Measurement};
@@ -43,6 +43,9 @@ pub(super) fn recorded(database: &Connection) -> Result<Recorded, JournalError> 
             "SELECT derivation, name, kind, is_emulated, work_ms FROM measurements ORDER BY position",
             measurement,
         )?,
+        executors: all(database, "executors", "SELECT name FROM executors", |row| {
+            Ok(ExecutorName(row.get::<_, String>(0)?.into()))
+        })?,
     })
 }
 

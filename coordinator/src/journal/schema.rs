@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// How long the database may belong to somebody else.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
@@ -47,6 +47,12 @@ const MEASUREMENTS: &str = "
         kind TEXT NOT NULL, is_emulated INTEGER NOT NULL, work_ms INTEGER NOT NULL) STRICT;
 ";
 
+/// Since version 4: executors that have a session.
+const EXECUTORS: &str = "CREATE TABLE executors (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;";
+
+/// What later versions have added, in their order.
+const LATER: [&str; 3] = [BINDINGS, MEASUREMENTS, EXECUTORS];
+
 /// Opens the database for this process alone, makes its tables if there are none, and counts the run.
 pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let attempt = |source| JournalError::Open { path: path.to_path_buf(), source: Arc::new(source) };
@@ -63,9 +69,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let transaction = database.transaction().map_err(attempt)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(attempt)?;
     match found {
-        0 => transaction.execute_batch(&[TABLES, BINDINGS, MEASUREMENTS].concat()).map_err(attempt)?,
-        1 => transaction.execute_batch(&[BINDINGS, MEASUREMENTS].concat()).map_err(attempt)?,
-        2 => transaction.execute_batch(MEASUREMENTS).map_err(attempt)?,
+        0 => transaction.execute_batch(&[TABLES, &LATER.concat()].concat()).map_err(attempt)?,
+        1 => transaction.execute_batch(&LATER.concat()).map_err(attempt)?,
+        2 => transaction.execute_batch(&LATER[1..].concat()).map_err(attempt)?,
+        3 => transaction.execute_batch(EXECUTORS).map_err(attempt)?,
         VERSION => {}
         _ => return Err(JournalError::Version { path: path.to_path_buf(), found, known: VERSION }),
     }

@@ -226,7 +226,7 @@ async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_the_latest() {
     );
     let Fact::TaskSettled { settled: Settled::Failed(expected), .. } = failed("b.drv") else { panic!() };
     assert_eq!(failure.failure, expected);
-    assert_eq!((recorded.bindings, recorded.measurements), (vec![], vec![]));
+    assert_eq!((recorded.bindings, recorded.measurements, recorded.executors), (vec![], vec![], vec![]));
     // What version 1 could not say is said from now on, in the same order of plans.
     let promise = ContentId { path: StorePath::promised(&path("a.drv"), "out"), ..id("a") };
     let binding = Binding { promise, to: id("a") };
@@ -239,10 +239,13 @@ async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_the_latest() {
     };
     let mut entries = vec![Entry::Fact(Fact::Bound(binding.clone())), Entry::PlanAdmitted(plan(3))];
     entries.extend([5, 3].map(|work_ms| Entry::Fact(Fact::Measured(measured(work_ms)))));
+    let [x, y] = ["x", "y"].map(|name| ExecutorName(name.into()));
+    entries.extend([Entry::ExecutorMet(x.clone()), Entry::ExecutorMet(y.clone()), Entry::ExecutorGone(x)]);
     journal.append(entries).await.unwrap();
     drop(journal);
     thread.join();
     let (_journal, _thread, recorded) = open(directory.path()).unwrap();
+    assert_eq!(recorded.executors, [y]);
     assert_eq!((recorded.run, recorded.bindings), (9, vec![binding]));
     assert_eq!(recorded.measurements, [measured(5), measured(3)], "oldest first");
     assert_eq!(recorded.plans.iter().map(|plan| plan.position).collect::<Vec<_>>(), [1, 2, 4]);
@@ -255,7 +258,7 @@ async fn a_journal_that_is_not_understood_is_left_as_it_is() {
     // Of a later program.
     write_raw(directory.path(), "PRAGMA user_version = 99");
     let error = open(directory.path()).unwrap_err();
-    assert!(matches!(error, JournalError::Version { found: 99, known: 3, .. }), "{error}");
+    assert!(matches!(error, JournalError::Version { found: 99, known: 4, .. }), "{error}");
     // An earlier one that holds what it never wrote.
     write_raw(
         directory.path(),

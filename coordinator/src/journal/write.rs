@@ -30,6 +30,14 @@ fn write(to: &Transaction<'_>, entry: &Entry) -> Result<()> {
             .prepare_cached("UPDATE failures SET log_tail = ?3 WHERE domain = ?1 AND path = ?2")?
             .execute(params![task.domain.to_string(), task.path.as_str(), &**tail])
             .map(drop),
+        Entry::ExecutorMet(executor) => to
+            .prepare_cached("INSERT OR IGNORE INTO executors VALUES (?1)")?
+            .execute(params![&*executor.0])
+            .map(drop),
+        Entry::ExecutorGone(executor) => to
+            .prepare_cached("DELETE FROM executors WHERE name = ?1")?
+            .execute(params![&*executor.0])
+            .map(drop),
         Entry::PlanForgotten(plan) => {
             to.prepare_cached("DELETE FROM plans WHERE id = ?1")?.execute(params![plan.0]).map(drop)
         }

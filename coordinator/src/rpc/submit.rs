@@ -1,4 +1,5 @@
 //! The wire of `Plans.Submit`: messages to answers, needs to messages, errors to statuses.
+use crate::journal::JournalError;
 use crate::submit::{Answer, Board, Need, Start, SubmitError, Submitter, Wanted, converse};
 use futures_util::FutureExt as _;
 use model::StorePath;
@@ -122,7 +123,7 @@ fn status(error: &SubmitError) -> Status {
         | SubmitError::Path(_) => Code::InvalidArgument,
         SubmitError::Idle { .. } => Code::DeadlineExceeded,
         SubmitError::Gone | SubmitError::Call(_) => Code::Cancelled,
-        SubmitError::Busy => Code::ResourceExhausted,
+        SubmitError::Busy | SubmitError::Journal(JournalError::Full) => Code::ResourceExhausted,
         SubmitError::Journal(_) | SubmitError::Store(_) => {
             tracing::error!(error = node::exit::chain(error), "a submission failed");
             Code::Internal

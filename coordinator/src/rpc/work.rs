@@ -8,9 +8,11 @@ use crate::plans::Plans;
 use crate::session::{End, ORDERS_QUEUED_MAX, Session};
 use model::{ExecutorName, limits};
 use node::shutdown::Shutdown;
+use node::tls::Peer;
 use proto::v1;
 use proto::v1::work_server::Work;
 use scheduler::Event;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,6 +55,7 @@ impl Work for WorkService {
         request: Request<Streaming<v1::ExecutorMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let executor = ExecutorName(caller(&request)?.name.into());
+        let host = request.extensions().get::<Peer>().map(|peer| peer.address.ip());
         let mut incoming = request.into_inner();
         let first = tokio::time::timeout(HELLO_WAIT, incoming.message())
             .await
@@ -61,7 +64,7 @@ impl Work for WorkService {
         let (messages, stream) = mpsc::channel(MESSAGES_QUEUED_MAX);
         // The hello of the coordinator is the first message: the channel is new and has room.
         drop(messages.try_send(Ok(self.own_hello())));
-        let opened = self.open(executor, hello).await?;
+        let opened = self.open(executor, host, hello).await?;
         let stopped = self.shutdown.draining();
         node::task::spawn("session", async move {
             let Opened { session, orders, end } = opened;
@@ -95,7 +98,12 @@ impl WorkService {
         v1::CoordinatorMessage { message: Some(v1::coordinator_message::Message::Hello(hello)) }
     }
 
-    async fn open(&self, executor: ExecutorName, hello: Hello) -> Result<Opened, Status> {
+    async fn open(
+        &self,
+        executor: ExecutorName,
+        host: Option<IpAddr>,
+        hello: Hello,
+    ) -> Result<Opened, Status> {
         let Hello { boot, data_address, capability, running, software_version } = hello;
         tracing::info!(
             %executor,
@@ -118,7 +126,8 @@ impl WorkService {
             number,
             &running,
         );
-        let engine_end = Session { number, executor: executor.clone(), data_address, orders, end };
+        let engine_end =
+            Session { number, executor: executor.clone(), boot, host, data_address, orders, end };
         let connected = Event::ExecutorConnected { executor, boot, capability, running };
         self.engine.open(engine_end, connected).await.map_err(|_| stopping())?;
         Ok(Opened { session, orders: queue, end: ended })
@@ -130,6 +139,9 @@ fn ended(end: Result<End, oneshot::error::RecvError>) -> Status {
     match end {
         Ok(End::Replaced) => Status::aborted("another session of this executor began"),
         Ok(End::Lost) => Status::unavailable("nothing was heard for too long: the executor counts as lost"),
+        Ok(End::Rival(address)) => Status::already_exists(format!(
+            "another executor with the same certificate lives at {address}: each needs a certificate of its own"
+        )),
         Ok(End::Slow) => Status::resource_exhausted("the executor does not take its orders"),
         Err(_) => stopping(),
     }

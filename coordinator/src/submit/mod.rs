@@ -157,7 +157,7 @@ async fn record(
         text: known.text.clone(),
         modulo: known.modulo,
     };
-    submitter.journal.append(verified.iter().map(entry).collect()).await?;
+    submitter.journal.append_if_room(verified.iter().map(entry).collect()).await?;
     for (path, known) in verified {
         submitter.knowledge.insert_derivation(path, known);
     }

@@ -186,7 +186,7 @@ impl Uploads {
             facts: known.facts.clone(),
             references: known.references.clone(),
         };
-        self.journal.append(contents.iter().map(entry).collect()).await?;
+        self.journal.append_if_room(contents.iter().map(entry).collect()).await?;
         for (id, known) in contents {
             self.knowledge.insert_content(id, known);
         }

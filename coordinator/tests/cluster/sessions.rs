@@ -19,7 +19,7 @@ async fn a_lease_is_built_reported_acknowledged_and_its_output_fetched() {
     let hello = session.hello().await;
     assert_eq!(
         (hello.protocol_version, hello.heartbeat_interval_ms, hello.eviction_after_ms),
-        (PROTOCOL_VERSION, 100, 15_000)
+        (PROTOCOL_VERSION, 100, 12_000)
     );
     session.say(Message::Inventory(v1::Inventory { held: Vec::new(), last: true })).await;
     let mut board = Board::new(&coordinator, "b").await;

@@ -32,7 +32,7 @@ const HEARTBEAT_MS: std::ops::RangeInclusive<u32> = 50..=60_000;
 pub enum ConnectionError {
     /// The coordinator refused or broke off.
     #[error("the coordinator answered: {}", .0.message())]
-    Status(#[from] tonic::Status),
+    Status(tonic::Status),
     /// It does not speak as agreed.
     #[error("the coordinator's first message is not its hello")]
     NoHello,
@@ -52,6 +52,19 @@ pub enum ConnectionError {
     /// It closed the session.
     #[error("the coordinator closed the session")]
     Closed,
+}
+
+impl From<tonic::Status> for ConnectionError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl ConnectionError {
+    /// Whether the coordinator has another executor of this name: asking again soon is of no use.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status(status) if status.code() == tonic::Code::AlreadyExists)
+    }
 }
 
 /// What every connection tells the coordinator.

@@ -27,14 +27,18 @@ pub async fn run(
     loop {
         let mut established = false;
         let expected = ExpectedPeer { role: Role::Coordinator, name: None };
+        let mut is_refused = false;
         let problem = match client_channel(coordinator, files, expected, ChannelSettings::control()).await {
             Ok(channel) => match converse(channel, desk, store, identity, &mut established).await {
                 Ok(()) => return,
-                Err(error) => chain(&error),
+                Err(error) => {
+                    is_refused = error.is_refusal();
+                    chain(&error)
+                }
             },
             Err(error) => chain(&error),
         };
-        if established {
+        if established && !is_refused {
             backoff.reset();
         }
         let wait = backoff.next_wait();

@@ -40,10 +40,15 @@ impl ChannelSettings {
         }
     }
 
-    /// NARs between machines with memory to spare.
+    /// NARs between machines with memory to spare; one that is dead keeps nobody waiting for long.
     #[must_use]
     pub fn bulk() -> Self {
-        Self { stream_window_bytes: 4 << 20, connection_window_bytes: 8 << 20, ..Self::control() }
+        Self {
+            stream_window_bytes: 4 << 20,
+            connection_window_bytes: 8 << 20,
+            connect_timeout: Duration::from_secs(5),
+            keepalive_interval: Duration::from_secs(5),
+        }
     }
 
     /// NARs to a board.
