@@ -9,7 +9,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::cmp::Reverse;
 use model::{PlanId, Platform};
 
-/// What takes twice as long as expected and this is a straggler.
+/// What takes twice as long as expected and this is a straggler. What has not run for so long is not looked at.
 const STRAGGLER_MS: u64 = 30_000;
 /// What a second lease must gain: a fifth of what it takes, and this.
 const GAIN_MS: u64 = 5_000;
@@ -18,6 +18,7 @@ const GAIN_MS: u64 = 5_000;
 struct Straggler {
     task: TaskIx,
     executor: ExecutorIx,
+    elapsed_ms: u64,
     left_ms: u64,
     /// From now to the end of the last task that waits for it.
     rest_ms: u64,
@@ -42,7 +43,8 @@ impl State {
         running.retain(|straggler| {
             let rest_ms = rests_ms.get(&plan(straggler)).copied().unwrap_or(0);
             let task = &self.tasks[straggler.task];
-            task.second.is_none() && task.inputs_missing == 0 && straggler.rest_ms >= rest_ms - rest_ms / 4
+            let may_be = task.second.is_none() && task.inputs_missing == 0;
+            may_be && straggler.elapsed_ms >= STRAGGLER_MS && straggler.rest_ms >= rest_ms - rest_ms / 4
         });
         running.sort_by_key(|straggler| Reverse(straggler.rest_ms));
         for straggler in running {
@@ -69,6 +71,7 @@ impl State {
         Straggler {
             task: lease.task,
             executor: lease.executor,
+            elapsed_ms,
             left_ms,
             rest_ms: task.level.saturating_sub(task.best_ms).saturating_add(left_ms),
             is_unknown: is_late && !self.estimates.is_known(task.described),
