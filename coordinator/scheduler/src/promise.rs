@@ -184,10 +184,14 @@ impl State {
         self.set_phase(place, phase);
     }
 
-    /// Whether another task is at work on what a task was resolved to.
+    /// Whether others are at work on all that a task was resolved to.
     pub(crate) fn is_shared(&self, task: TaskIx) -> bool {
-        let missing = self.tasks[task].outputs.iter().filter(|output| !self.contents[output.made].is_whole);
-        let mut makers = missing.filter_map(|output| self.choose_maker(output.made));
-        makers.any(|maker| maker != task && self.tasks[maker].phase.is_at_work())
+        let outputs = self.tasks[task].outputs.iter().map(|output| output.made);
+        let mut missing = outputs.filter(|made| !self.contents[*made].is_whole).peekable();
+        let is_made = |made| {
+            let maker = self.choose_maker(made);
+            maker.is_some_and(|maker| maker != task && self.tasks[maker].phase.is_at_work())
+        };
+        missing.peek().is_some() && missing.all(is_made)
     }
 }
