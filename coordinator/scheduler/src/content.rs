@@ -21,7 +21,10 @@ impl State {
     pub(crate) fn forget_if_unused(&mut self, content: ContentIx) {
         let item = &self.contents[content];
         let is_named = !(item.makers.is_empty() && item.users.is_empty() && item.referrers.is_empty());
-        if !is_named
+        // Two outputs may have been bound to it: it is forgotten once.
+        let is_there = self.content_places.get(&item.id) == Some(&content);
+        if is_there
+            && !is_named
             && item.roots.is_empty()
             && item.facts.is_none()
             && !item.in_store

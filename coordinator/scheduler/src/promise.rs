@@ -82,6 +82,8 @@ impl State {
         if !self.contents[promise].is_whole {
             let to = self.content(&binding.to);
             self.bind(promise, to);
+            // Who waits for it waits for something else now.
+            self.demand_if_needed(promise);
         }
     }
 
@@ -182,6 +184,10 @@ impl State {
         self.claim_bound(place);
         let phase = if self.is_shared(place) { Phase::Shared } else { Phase::Ready };
         self.set_phase(place, phase);
+        // Who waits for its outputs waits for something else now.
+        for content in self.made_by(place) {
+            self.demand_if_needed(content);
+        }
     }
 
     /// Whether others are at work on all that a task was resolved to.
