@@ -103,9 +103,13 @@ impl State {
             let Some(lease) = self.leases.get_mut(id) else { continue };
             known.insert(lease.key);
             let is_named = named.contains(&lease.key);
+            if is_named || lease.heartbeats_missed == 0 {
+                lease.missed_since = self.now;
+            }
             lease.heartbeats_missed = if is_named { 0 } else { lease.heartbeats_missed.saturating_add(1) };
-            let is_old = self.now.0.saturating_sub(lease.granted.0) > grace_ms;
-            if lease.heartbeats_missed >= HEARTBEATS_MISSED_MAX && is_old {
+            // Several that were sent before the lease arrived may be heard at once, when the coordinator was busy.
+            let missed_ms = self.now.0.saturating_sub(lease.missed_since.0);
+            if lease.heartbeats_missed >= HEARTBEATS_MISSED_MAX && missed_ms >= grace_ms {
                 lost.push(*id);
             }
         }

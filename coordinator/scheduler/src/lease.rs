@@ -66,7 +66,15 @@ impl State {
     }
 
     fn enter_lease(&mut self, key: LeaseKey, place: TaskIx, executor: ExecutorIx, platform: Platform) {
-        let lease = Lease { key, task: place, executor, platform, granted: self.now, heartbeats_missed: 0 };
+        let lease = Lease {
+            key,
+            task: place,
+            executor,
+            platform,
+            granted: self.now,
+            heartbeats_missed: 0,
+            missed_since: self.now,
+        };
         self.leases.insert(key.id, lease);
         self.executors[executor].leases.insert(key.id);
         self.tasks[place].attempts = self.tasks[place].attempts.saturating_add(1);

@@ -304,6 +304,8 @@ pub(crate) struct Lease {
     pub(crate) granted: Timestamp,
     /// Heartbeats in a row that did not name it.
     pub(crate) heartbeats_missed: u32,
+    /// When the first of those came.
+    pub(crate) missed_since: Timestamp,
 }
 
 fn nothing() -> ContentId {
