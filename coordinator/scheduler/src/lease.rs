@@ -114,13 +114,15 @@ impl State {
         matches!(&self.tasks[place].phase, Phase::Running(lease) if self.leases.contains_key(lease))
     }
 
-    /// Ends all leases of a task and tells their executors.
+    /// Ends all leases of a task and tells their executors. They are no attempts that ended.
     pub(crate) fn cancel_leases(&mut self, place: TaskIx) {
+        let last = self.tasks[place].last.clone();
         while let Phase::Running(id) = self.tasks[place].phase
             && let Some(lease) = self.end_lease(id)
         {
             self.cancel_at(lease.executor, lease.key);
         }
+        self.tasks[place].last = last;
     }
 
     pub(crate) fn cancel_at(&mut self, executor: ExecutorIx, lease: LeaseKey) {

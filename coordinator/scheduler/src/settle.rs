@@ -61,9 +61,7 @@ impl State {
             Outcome::Built(outputs) => match self.check(place, &outputs) {
                 Ok(outputs) => {
                     // Who was slower stops.
-                    let last = self.tasks[place].last.clone();
                     self.cancel_leases(place);
-                    self.tasks[place].last = last;
                     self.built(place, executor, outputs);
                 }
                 Err(problem) => {
@@ -241,10 +239,11 @@ impl State {
         if counts {
             self.did_badly(executor, &failure);
         }
-        let task = &mut self.tasks[place];
-        if counts {
+        // Of two leases the last one that ends is the attempt: a second one costs a task none.
+        if counts && !is_tried_elsewhere {
+            let task = &mut self.tasks[place];
             task.attempts_counted = task.attempts_counted.saturating_add(1);
-            if task.attempts_counted >= self.settings.attempts_max.max(1) && !is_tried_elsewhere {
+            if task.attempts_counted >= self.settings.attempts_max.max(1) {
                 return self.fail_task(place, failure);
             }
         }

@@ -153,6 +153,22 @@ fn trouble_of_one_leaves_the_other_and_a_failure_of_one_ends_both() {
     let effects = core.report(&second, failed(FailureClass::BuildFailed, &[]));
     assert_eq!(cancels(&effects), [("slow".to_owned(), first.lease)]);
     assert_eq!(finished(&effects, 1).unwrap().tasks_failed, 1);
+    let change = news(&effects, 1).into_iter().find_map(|news| match news {
+        scheduler::News::Task(change) => Some(change),
+        _ => None,
+    });
+    assert_eq!(change.unwrap().executor, Some(name("fast")), "who says so");
+}
+
+#[test]
+fn trouble_beside_another_lease_is_no_attempt_of_the_task() {
+    let mut core = Core::with(Settings { attempts_max: 2, ..SETTINGS });
+    let (first, second) = speculative(&mut core);
+    core.report(&second, failed(FailureClass::Infrastructure, &[]));
+    assert_eq!(core.states(1)["t"], TaskState::Running);
+    let again = grant(&core.report(&first, failed(FailureClass::Infrastructure, &[])));
+    let effects = core.report(&again, failed(FailureClass::Infrastructure, &[]));
+    assert_eq!(finished(&effects, 1).unwrap().tasks_failed, 1, "the last ones are");
 }
 
 #[test]

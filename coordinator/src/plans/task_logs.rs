@@ -132,10 +132,12 @@ impl TaskLogs {
         }
     }
 
-    /// The task failed for good: the end of its log is kept.
+    /// The task failed for good: the end of its log is kept, of two leases the one's that has come further.
     pub(super) fn failed(&mut self, task: &TaskId) -> Arc<[u8]> {
         let Some(log) = self.tasks.get_mut(task) else { return Arc::default() };
-        let tail = mem::take(&mut log.tail);
+        let further = log.second.as_ref().filter(|second| second.said > log.said);
+        let tail = further.map(|second| second.tail.clone());
+        let tail = tail.unwrap_or_else(|| mem::take(&mut log.tail));
         log.kept = Vec::from(tail).into();
         log.kept.clone()
     }
@@ -238,10 +240,29 @@ mod tests {
             assert_eq!(logs.told(&change(state, &fast)), b"\nthr");
             assert_eq!(logs.task(lease(1), &slow), None, "the first is heard no more");
             assert!(logs.told(&change(state, &fast)).is_empty());
+            assert_eq!(logs.leases.len(), usize::from(speaks_on));
             let so_far: &[u8] = if speaks_on { b"one\ntwo\nthr" } else { b"" };
             assert_eq!(logs.so_far(&task()), so_far);
             logs.forget(&task());
             assert!(logs.leases.is_empty());
+        }
+    }
+
+    #[test]
+    fn of_two_leases_the_log_that_came_further_is_that_of_the_failure() {
+        for second in [&b"one\nerror"[..], b""] {
+            let mut logs = TaskLogs::default();
+            let (slow, fast) = (ExecutorName("slow".into()), ExecutorName("fast".into()));
+            logs.leased(lease(1), &slow, &task());
+            logs.append(lease(1), &task(), b"one\n");
+            logs.leased_second(lease(2), &fast, &task());
+            logs.append(lease(2), &task(), second);
+            let expected = if second.is_empty() { b"one\n" } else { second };
+            assert_eq!(&*logs.failed(&task()), expected);
+            // The rest of it is said, too.
+            let rest = logs.told(&change(TaskState::Failed, &fast));
+            assert_eq!(rest, if second.is_empty() { &b""[..] } else { b"error" });
+            assert_eq!(&*logs.tail(&task()), expected);
         }
     }
 
