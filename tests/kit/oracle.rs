@@ -1,6 +1,6 @@
 //! The oracle: real Nix with its sandbox, in a host with an empty store, emulating with the interpreter that executors use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -174,9 +174,11 @@ impl Oracle {
         outputs: &BTreeMap<String, BTreeMap<String, String>>,
     ) -> Result<BTreeMap<String, Verdict>> {
         let derivations: Vec<String> = outputs.keys().cloned().collect();
+        let mut troubled = BTreeSet::new();
         for some in derivations.chunks(DERIVATIONS_TOGETHER) {
-            self.build_together(some.to_vec())?;
+            troubled.extend(self.build_together(some.to_vec())?);
         }
+        self.forget(troubled.iter().filter_map(|derivation| outputs.get(derivation)))?;
         let paths: Vec<String> = outputs.values().flat_map(BTreeMap::values).cloned().collect();
         let infos = self.store().path_infos(&paths)?;
         let (built, missing): (Vec<_>, Vec<_>) =
@@ -198,24 +200,37 @@ impl Oracle {
         Ok(verdicts)
     }
 
-    /// Builds all that can be built. A derivation that Nix refuses to read ends the whole command: it is left out then.
-    fn build_together(&self, mut derivations: Vec<String>) -> Result<()> {
+    /// Builds all that can be built, and says of which derivations there was more to read than that they are built. A derivation that
+    /// Nix refuses to read ends the whole command: it is left out then.
+    fn build_together(&self, mut derivations: Vec<String>) -> Result<BTreeSet<String>> {
+        let mut troubled = BTreeSet::new();
         loop {
             let finished = self.store().realise(BUILD_LIMIT, &derivations)?;
             std::fs::write(self.log.join("oracle.builds.log"), &finished.stderr)?;
+            troubled.extend(named_in_trouble(&finished.stderr));
             if finished.status.code().is_none() {
                 // Old Nix aborts as a whole where one derivation is too much for it: then each goes alone.
-                return Ok(());
+                return Ok(troubled);
             }
             let refused = ABORTING.iter().find_map(|words| {
                 let (_, rest) = finished.stderr.split_once(words)?;
                 rest.split_once('\'').map(|(path, _)| path)
             });
-            let Some(refused) = refused else { return Ok(()) };
+            let Some(refused) = refused else { return Ok(troubled) };
             let before = derivations.len();
             derivations.retain(|derivation| derivation != refused);
             ensure!(derivations.len() < before, "Nix cannot read {refused}: {}", finished.stderr);
         }
+    }
+
+    /// Makes outputs invalid: real Nix registers fixed outputs before it checks them, and takes them for built when it is asked again.
+    fn forget<'a>(&self, outputs: impl Iterator<Item = &'a BTreeMap<String, String>>) -> Result<()> {
+        let paths: Vec<String> = outputs.flat_map(BTreeMap::values).cloned().collect();
+        for path in self.store().valid(&paths)? {
+            // What others refer to stays, and was built.
+            self.store().nix(BUILD_LIMIT, &["nix-store", "--delete", "--ignore-liveness", &path])?;
+        }
+        Ok(())
     }
 
     /// Builds again what was built, and compares, as `nix-store --check` does.
@@ -241,15 +256,14 @@ impl Oracle {
         }
         Ok((exit_code != 0).then_some(Verdict::Failed { exit_code, text: finished.stderr }))
     }
+}
 
-    /// Whether a derivation that was built gives the same bits again.
-    ///
-    /// # Errors
-    /// Nix itself does not work.
-    pub fn repeats(&self, derivation: &str) -> Result<bool> {
-        let argv = ["nix-store", "--realise", "--check", derivation];
-        Ok(self.store().nix(BUILD_LIMIT, &argv)?.status.success())
-    }
+/// Derivations that Nix names elsewhere than in the list of what it will build and where it begins to.
+fn named_in_trouble(said: &str) -> BTreeSet<String> {
+    let is_progress = |line: &&str| line.starts_with("building '") || line.starts_with("  /nix/store/");
+    let lines = said.lines().filter(|line| !is_progress(line));
+    let names = lines.flat_map(|line| line.split('\'')).filter(|word| word.ends_with(".drv"));
+    names.map(str::to_owned).collect()
 }
 
 fn built_verdict(outputs: &BTreeMap<String, String>, infos: &BTreeMap<String, PathInfo>) -> Result<Verdict> {
@@ -259,4 +273,17 @@ fn built_verdict(outputs: &BTreeMap<String, String>, infos: &BTreeMap<String, Pa
         built.insert(name.clone(), (path.clone(), info.clone()));
     }
     Ok(Verdict::Built(built))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::named_in_trouble;
+
+    #[test]
+    fn what_nix_complains_of_is_told_from_what_it_builds() {
+        let said = "these 2 derivations will be built:\n  /nix/store/a-a.drv\n  /nix/store/b-b.drv\n\
+                    building '/nix/store/a-a.drv'...\nbuilding '/nix/store/b-b.drv'...\n\
+                    error: Cannot build '/nix/store/b-b.drv'.\n       Reason: too large\n";
+        assert_eq!(Vec::from_iter(named_in_trouble(said)), ["/nix/store/b-b.drv"]);
+    }
 }
