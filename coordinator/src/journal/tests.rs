@@ -236,6 +236,7 @@ async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_the_latest() {
         kind: Kind::Heavy,
         is_emulated: true,
         work_ms,
+        memory_bytes: 3 << 30,
     };
     let mut entries = vec![Entry::Fact(Fact::Bound(binding.clone())), Entry::PlanAdmitted(plan(3))];
     entries.extend([5, 3].map(|work_ms| Entry::Fact(Fact::Measured(measured(work_ms)))));
