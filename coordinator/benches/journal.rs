@@ -63,6 +63,7 @@ fn facts(number: usize) -> Vec<Entry> {
         kind: model::Kind::Build,
         is_emulated: true,
         work_ms: 25_000,
+        memory_bytes: 64 << 20,
     };
     let all = [
         Fact::TaskSettled { task, settled: Settled::Built { executor: executor.clone(), outputs } },

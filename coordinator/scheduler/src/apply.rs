@@ -16,6 +16,7 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Heartbeat { executor, running } => state.heartbeat(&executor, &running),
         Event::ExecutorDraining(executor) => state.drain(&executor),
         Event::ExecutorDisconnected(executor) => state.disconnect(&executor),
+        Event::AttemptUsed { executor, lease, memory_bytes } => state.used(&executor, lease, memory_bytes),
         Event::LeaseReported { executor, lease, task, outcome } => {
             state.report(&executor, lease, &task, outcome);
         }

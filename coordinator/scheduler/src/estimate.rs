@@ -25,6 +25,10 @@ const BELIEF: usize = 4;
 /// Measurements of a kind that replace what is believed of it, and those that count.
 const KIND_SAMPLES_MIN: usize = 8;
 const KIND_SAMPLES_MAX: usize = 256;
+/// A peak of memory counts by one part in this many less with each build that stays below it.
+const FADING: u64 = 8;
+/// One part in this many more than the peak is kept free.
+const HEAD_ROOM: u64 = 4;
 /// Nothing takes no time at all.
 const LEAST_MS: u64 = 10;
 
@@ -73,6 +77,8 @@ struct Subject {
     samples: [Samples; 2],
     /// When it was measured last, counted in measurements.
     age: u64,
+    /// The most memory that it had at once, in bytes; what is long ago counts less.
+    memory_bytes: u64,
 }
 
 /// What a task is, for measurements: its derivation, its name with version, its name without.
@@ -135,7 +141,33 @@ impl Estimates {
         for measured in measurements {
             let task = Described::new(&measured.derivation, &measured.name, measured.kind);
             self.remember(task, measured.is_emulated, measured.work_ms);
+            self.needed_memory(task, measured.memory_bytes);
         }
+    }
+
+    /// A build had so much memory at once; 0: nobody knows.
+    pub(crate) fn needed_memory(&mut self, task: Described, bytes: u64) {
+        for key in task.keys.iter().filter(|_| bytes > 0) {
+            if let Some(subject) = self.subjects.get_mut(key) {
+                subject.memory_bytes = bytes.max(subject.memory_bytes - subject.memory_bytes / FADING);
+            }
+        }
+    }
+
+    /// A build ended for want of memory, and needs at least so much.
+    pub(crate) fn needs_memory(&mut self, task: Described, bytes: u64) {
+        for key in task.keys {
+            if let Some(subject) = self.subjects.get_mut(&key) {
+                subject.memory_bytes = subject.memory_bytes.max(bytes - bytes / (HEAD_ROOM + 1));
+            }
+        }
+    }
+
+    /// What a task is expected to need, with head room, in bytes; 0 when nobody knows.
+    pub(crate) fn memory_bytes(&self, task: Described) -> u64 {
+        let known = task.keys.iter().filter_map(|key| Some(self.subjects.get(key)?.memory_bytes));
+        let nearest = known.into_iter().find(|bytes| *bytes > 0).unwrap_or(0);
+        nearest.saturating_add(nearest / HEAD_ROOM)
     }
 
     /// What a task takes on an executor that is as fast as most.

@@ -143,6 +143,8 @@ pub struct Measurement {
     pub is_emulated: bool,
     /// How long it took, in milliseconds.
     pub work_ms: u64,
+    /// The most memory that it had at once, in bytes; 0 when that is not known.
+    pub memory_bytes: u64,
 }
 
 /// Something that happened.
@@ -176,6 +178,15 @@ pub enum Event {
     ExecutorDraining(ExecutorName),
     /// A session's connection ended. Its builds go on; only time without a heartbeat makes it lost.
     ExecutorDisconnected(ExecutorName),
+    /// What an attempt needed, said before it is reported.
+    AttemptUsed {
+        /// By whom.
+        executor: ExecutorName,
+        /// Which lease.
+        lease: LeaseKey,
+        /// The most memory that it had at once, in bytes.
+        memory_bytes: u64,
+    },
     /// An attempt ended. May be repeated, may be late, may be of a lease that nobody remembers.
     LeaseReported {
         /// By whom.

@@ -74,6 +74,7 @@ impl State {
             granted: self.now,
             heartbeats_missed: 0,
             missed_since: self.now,
+            memory_bytes: 0,
         };
         self.leases.insert(key.id, lease);
         self.executors[executor].leases.insert(key.id);
@@ -98,8 +99,12 @@ impl State {
         }
         task.former.push((lease.key, lease.executor));
         let duration_ms = self.now.0.saturating_sub(lease.granted.0);
-        task.last =
-            Some(Attempt { executor: lease.executor, platform: Some(lease.platform.clone()), duration_ms });
+        task.last = Some(Attempt {
+            executor: lease.executor,
+            platform: Some(lease.platform.clone()),
+            duration_ms,
+            memory_bytes: lease.memory_bytes,
+        });
         let second = task.second.take();
         match (task.phase == Phase::Running(id), second) {
             (true, Some(other)) => self.set_phase(lease.task, Phase::Running(other)),

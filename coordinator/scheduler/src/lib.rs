@@ -16,6 +16,7 @@ mod invariants;
 mod inventory;
 mod lease;
 mod level;
+mod memory;
 mod need;
 mod news;
 mod outbox;

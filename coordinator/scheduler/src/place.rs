@@ -4,6 +4,7 @@
 //! All is looked at again with every change, so that a wrong guess costs no more than the time until the next.
 use crate::arena::{ClassIx, ContentIx, ExecutorIx, TaskIx};
 use crate::estimate::is_emulated;
+use crate::memory::Rooms;
 use crate::state::Link;
 use crate::{State, Timestamp};
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -81,15 +82,19 @@ impl State {
                 eligible.push((executor, platform.clone()));
             }
         }
+        let gives = eligible.iter().map(|(executor, _)| self.build_memory_bytes(*executor));
+        self.classes[class].memory_bytes_max = gives.max().unwrap_or(0);
         self.classes[class].eligible = eligible;
         self.classes[class].eligible_version = self.executors_version;
     }
 
-    /// Whether a task may go to an executor: to one that had trouble with it only if there is no other.
-    fn may_go(&self, task: TaskIx, class: ClassIx, executor: ExecutorIx) -> bool {
+    /// Whether a task may go to an executor: to one that is big enough, and that had trouble with it only if there is no other.
+    pub(crate) fn may_go(&self, task: TaskIx, class: ClassIx, executor: ExecutorIx) -> bool {
         let avoided = &self.tasks[task].avoided;
-        !avoided.contains(&executor)
-            || self.classes[class].eligible.iter().all(|(other, _)| avoided.contains(other))
+        let mut others = self.classes[class].eligible.iter().map(|(other, _)| *other);
+        self.is_big_enough(task, class, executor)
+            && (!avoided.contains(&executor)
+                || others.all(|other| avoided.contains(&other) || !self.is_big_enough(task, class, other)))
     }
 
     /// Who gets what now.
@@ -97,17 +102,20 @@ impl State {
         let mut decisions: Vec<Decision> = Vec::new();
         let mut marks = core::mem::take(&mut self.content_marks);
         let mut slots = SlotTimes::of(self);
+        let mut rooms = Rooms::of(self);
         let mut queue = Queue::of(self);
         let mut waiting: BTreeMap<ClassIx, usize> = BTreeMap::new();
         while slots.free > 0 {
             let Some((task, class, plan)) = queue.next() else { break };
-            let mut candidates = self.candidates(task, class, &slots, &decisions);
+            let mut candidates = self.candidates(task, class, (&slots, &rooms), &decisions);
+            let memory_bytes = self.memory_bytes(task);
             let Some(best) = candidates.iter().map(|candidate| candidate.end_ms).min() else { continue };
             let free_best = candidates.iter().filter(|one| one.begin_ms == 0).map(|one| one.end_ms).min();
             let Some(free_best) = free_best.filter(|free| !is_worth_waiting(best, *free)) else {
                 // It is counted where it would go, so that the next does not wait for the same.
                 if let Some(first) = candidates.iter().min_by_key(|candidate| candidate.end_ms) {
                     slots.take(first.executor, first.end_ms);
+                    rooms.take(first.executor, first.end_ms, memory_bytes);
                     queue.charge(plan);
                     let waiting = waiting.entry(class).or_default();
                     *waiting += 1;
@@ -128,6 +136,7 @@ impl State {
                 continue;
             }
             slots.take(chosen.executor, chosen.end_ms);
+            rooms.take(chosen.executor, chosen.end_ms, memory_bytes);
             queue.charge(plan);
             decisions.push(Decision { task, executor: chosen.executor, platform: chosen.platform, closure });
         }
@@ -140,15 +149,17 @@ impl State {
         &self,
         task: TaskIx,
         class: ClassIx,
-        slots: &SlotTimes,
+        (slots, rooms): (&SlotTimes, &Rooms),
         decisions: &[Decision],
     ) -> Vec<Candidate> {
         let mut candidates = Vec::new();
+        let memory_bytes = self.memory_bytes(task);
         for (executor, platform) in &self.classes[class].eligible {
             if !self.may_go(task, class, *executor) {
                 continue;
             }
             let Some(begin_ms) = slots.first(*executor) else { continue };
+            let begin_ms = begin_ms.max(rooms.free_ms(*executor, memory_bytes));
             let item = &self.executors[*executor];
             let now = decisions.iter().filter(|decision| decision.executor == *executor);
             let now_same = now.clone().filter(|decision| decision.platform == *platform).count();

@@ -50,7 +50,9 @@ impl State {
             kind: task.described.kind(),
             is_emulated: on.2,
             work_ms: self.estimates.learn(task.described, on, took_ms),
+            memory_bytes: lease.memory_bytes,
         };
+        self.estimates.needed_memory(task.described, lease.memory_bytes);
         self.out.record(Fact::Measured(measured));
         let outputs = self.made_by(lease.task);
         self.save(&outputs, took_ms);
@@ -87,7 +89,7 @@ impl State {
         }
         let Ok(outputs) = self.check(place, outputs) else { return };
         self.cancel_leases(place);
-        let attempt = crate::state::Attempt { executor, platform: None, duration_ms: 0 };
+        let attempt = crate::state::Attempt { executor, platform: None, duration_ms: 0, memory_bytes: 0 };
         self.tasks[place].last = Some(attempt);
         self.built(place, executor, outputs);
     }
@@ -230,13 +232,18 @@ impl State {
         let counts = match failure.class {
             FailureClass::Cancelled => false,
             FailureClass::InputMissing => self.inputs_missing(place, executor, &failure.missing_inputs),
+            FailureClass::OutOfMemory => {
+                let used_bytes = self.tasks[place].last.as_ref().map_or(0, |last| last.memory_bytes);
+                self.ran_out_of_memory(place, executor, used_bytes)
+            }
             class if class.is_retryable() => true,
             _ => {
                 self.cancel_leases(place);
                 return self.fail_task(place, failure);
             }
         };
-        if counts {
+        // One that is too small for a task is as good as any for others.
+        if counts && failure.class != FailureClass::OutOfMemory {
             self.did_badly(executor, &failure);
         }
         // Of two leases the last one that ends is the attempt: a second one costs a task none.
@@ -247,7 +254,7 @@ impl State {
                 return self.fail_task(place, failure);
             }
         }
-        if failure.class != FailureClass::InputMissing || counts {
+        if counts || failure.class == FailureClass::Cancelled {
             let task = &mut self.tasks[place];
             if !task.avoided.contains(&executor) {
                 task.avoided.push(executor);

@@ -4,6 +4,7 @@
 use crate::State;
 use crate::arena::{ExecutorIx, TaskIx};
 use crate::estimate::is_emulated;
+use crate::memory::Rooms;
 use crate::state::Lease;
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::cmp::Reverse;
@@ -83,11 +84,14 @@ impl State {
     fn outrun(&mut self, straggler: &Straggler) {
         let class = self.tasks[straggler.task].class;
         self.refresh_class(class);
+        let rooms = Rooms::of(self);
         let mut best: Option<(u64, ExecutorIx, Platform)> = None;
         for (executor, platform) in &self.classes[class].eligible {
             let is_free = self.executors[*executor].slots_free() > 0 && !self.is_wanted(*executor);
             let is_other = *executor != straggler.executor;
-            if !is_free || !is_other || self.tasks[straggler.task].avoided.contains(executor) {
+            let has_room = self.is_big_enough(straggler.task, class, *executor)
+                && rooms.free_ms(*executor, self.memory_bytes(straggler.task)) == 0;
+            if !is_free || !is_other || !has_room || self.tasks[straggler.task].avoided.contains(executor) {
                 continue;
             }
             let is_emulated = is_emulated(platform);

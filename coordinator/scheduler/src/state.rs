@@ -119,6 +119,8 @@ pub(crate) struct Task {
     pub(crate) former: Vec<(LeaseKey, ExecutorIx)>,
     /// Its last attempt that ended.
     pub(crate) last: Option<Attempt>,
+    /// Bytes of memory that it needs at least, since it ended for want of them.
+    pub(crate) memory_bytes_min: u64,
 }
 
 #[derive(Debug)]
@@ -137,6 +139,8 @@ pub(crate) struct Attempt {
     pub(crate) executor: ExecutorIx,
     pub(crate) platform: Option<Platform>,
     pub(crate) duration_ms: u64,
+    /// The most that it had at once, as far as that is known.
+    pub(crate) memory_bytes: u64,
 }
 
 /// Where a task is.
@@ -292,6 +296,8 @@ pub(crate) struct Class {
     /// Executors that may get leases now, and how they run such a task; as of `eligible_version`.
     pub(crate) eligible: Vec<(ExecutorIx, Platform)>,
     pub(crate) eligible_version: u64,
+    /// The most memory that one of those gives a build, in bytes.
+    pub(crate) memory_bytes_max: u64,
 }
 
 /// A lease that counts.
@@ -306,6 +312,8 @@ pub(crate) struct Lease {
     pub(crate) heartbeats_missed: u32,
     /// When the first of those came.
     pub(crate) missed_since: Timestamp,
+    /// The most memory that it had at once, when that was said.
+    pub(crate) memory_bytes: u64,
 }
 
 fn nothing() -> ContentId {
@@ -336,6 +344,7 @@ impl Default for Task {
             avoided: Vec::new(),
             former: Vec::new(),
             last: None,
+            memory_bytes_min: 0,
         }
     }
 }
@@ -384,7 +393,14 @@ impl Default for Executor {
 impl Default for Class {
     fn default() -> Self {
         let requirement = Requirement { system: System("".into()), target: None, features: Vec::new() };
-        Self { requirement, tasks_len: 0, ready: BTreeMap::new(), eligible: Vec::new(), eligible_version: 0 }
+        Self {
+            requirement,
+            tasks_len: 0,
+            ready: BTreeMap::new(),
+            eligible: Vec::new(),
+            eligible_version: 0,
+            memory_bytes_max: 0,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ fn remember(core: &mut Core, measured: &[(&TaskSpec, bool, u64)]) {
         kind: task.kind,
         is_emulated: *is_emulated,
         work_ms: *work_ms,
+        memory_bytes: 0,
     };
     core.apply(Event::Remembered(measured.iter().map(measurement).collect()));
 }

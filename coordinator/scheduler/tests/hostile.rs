@@ -158,7 +158,11 @@ fn event() -> impl Strategy<Value = Event> {
         .prop_map(|(executor, boot, slots, offers, running)| Event::ExecutorConnected {
             executor,
             boot: BootId([boot; 16]),
-            capability: capability(slots, &offers),
+            capability: model::Capability {
+                memory_bytes: u64::from(slots) << 30,
+                build_memory_bytes: u64::from(boot) << 30,
+                ..capability(slots, &offers)
+            },
             running,
         });
     let holds = (executor(), vec(known_content(), 0..4), any::<bool>())
@@ -166,6 +170,8 @@ fn event() -> impl Strategy<Value = Event> {
     let reported = (executor(), key(), small(), outcome()).prop_map(|(executor, lease, number, outcome)| {
         Event::LeaseReported { executor, lease, task: task_id(&format!("t{number}")), outcome }
     });
+    let used = (executor(), key(), prop_oneof![Just(0_u64), Just(5 << 30), Just(u64::MAX)])
+        .prop_map(|(executor, lease, memory_bytes)| Event::AttemptUsed { executor, lease, memory_bytes });
     let pull_failed = (content_name(), vec(executor(), 0..3))
         .prop_map(|(name, from)| Event::PullFailed { content: content(&name), from });
     let resolved = (small(), 0..4_u64, resolution()).prop_map(|(task, number, resolution)| Event::Resolved {
@@ -183,6 +189,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => executor().prop_map(Event::ExecutorDraining),
         1 => executor().prop_map(Event::ExecutorDisconnected),
         4 => reported,
+        2 => used,
         2 => content_name().prop_map(|name| Event::Stored(content(&name))),
         2 => pull_failed,
         2 => Just(Event::Tick),

@@ -69,6 +69,7 @@ fn nobody_tries_what_would_not_end_sooner_or_may_not_be_tried() {
         kind: measured.kind,
         is_emulated: false,
         work_ms: 1_000,
+        memory_bytes: 0,
     }]));
     let (_, effects) = late(&mut core, "alike", 1);
     assert_eq!(granted(&effects), [("t".to_owned(), "alike".to_owned())], "it is known to take a second");

@@ -40,7 +40,7 @@ pub(super) fn recorded(database: &Connection) -> Result<Recorded, JournalError> 
         measurements: all(
             database,
             "measurements",
-            "SELECT derivation, name, kind, is_emulated, work_ms FROM measurements ORDER BY position",
+            "SELECT derivation, name, kind, is_emulated, work_ms, memory_bytes FROM measurements ORDER BY position",
             measurement,
         )?,
         executors: all(database, "executors", "SELECT name FROM executors", |row| {
@@ -130,6 +130,7 @@ fn measurement(row: &Row<'_>) -> Result<Measurement, Trouble> {
         kind: fields::parse_kind(&kind).ok_or(Trouble::Row("a kind of derivation"))?,
         is_emulated: row.get(3)?,
         work_ms: number(row, 4)?,
+        memory_bytes: number(row, 5)?,
     })
 }
 

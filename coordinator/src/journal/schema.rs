@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// How long the database may belong to somebody else.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
@@ -50,8 +50,11 @@ const MEASUREMENTS: &str = "
 /// Since version 4: executors that have a session.
 const EXECUTORS: &str = "CREATE TABLE executors (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;";
 
-/// What later versions have added, in their order.
-const LATER: [&str; 3] = [BINDINGS, MEASUREMENTS, EXECUTORS];
+/// Since version 5: the most memory that a build had at once, in bytes; 0 when that is not known.
+const MEMORY: &str = "ALTER TABLE measurements ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;";
+
+/// What later versions have added, in their order, from version 2 on.
+const LATER: [&str; 4] = [BINDINGS, MEASUREMENTS, EXECUTORS, MEMORY];
 
 /// Opens the database for this process alone, makes its tables if there are none, and counts the run.
 pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
@@ -70,10 +73,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(attempt)?;
     match found {
         0 => transaction.execute_batch(&[TABLES, &LATER.concat()].concat()).map_err(attempt)?,
-        1 => transaction.execute_batch(&LATER.concat()).map_err(attempt)?,
-        2 => transaction.execute_batch(&LATER[1..].concat()).map_err(attempt)?,
-        3 => transaction.execute_batch(EXECUTORS).map_err(attempt)?,
-        VERSION => {}
+        1..=VERSION => {
+            let missing = LATER.iter().zip(2..).filter(|(_, version)| *version > found);
+            let missing: String = missing.map(|(addition, _)| *addition).collect();
+            transaction.execute_batch(&missing).map_err(attempt)?;
+        }
         _ => return Err(JournalError::Version { path: path.to_path_buf(), found, known: VERSION }),
     }
     transaction.pragma_update(None, "user_version", VERSION).map_err(attempt)?;

@@ -236,6 +236,7 @@ async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_the_latest() {
         kind: Kind::Heavy,
         is_emulated: true,
         work_ms,
+        memory_bytes: 3 << 30,
     };
     let mut entries = vec![Entry::Fact(Fact::Bound(binding.clone())), Entry::PlanAdmitted(plan(3))];
     entries.extend([5, 3].map(|work_ms| Entry::Fact(Fact::Measured(measured(work_ms)))));
@@ -252,13 +253,28 @@ async fn a_journal_of_version_1_is_read_whole_and_goes_on_as_the_latest() {
 }
 
 #[tokio::test]
+async fn what_version_4_measured_is_read_without_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()).unwrap().0);
+    write_raw(
+        directory.path(),
+        "ALTER TABLE measurements DROP COLUMN memory_bytes;
+         INSERT INTO measurements (derivation, name, kind, is_emulated, work_ms) VALUES ('/nix/store/a', 'a', 'heavy', 1, 7);
+         PRAGMA user_version = 4;",
+    );
+    let (_journal, _thread, recorded) = open(directory.path()).unwrap();
+    let measured: Vec<_> = recorded.measurements.iter().map(|one| (one.work_ms, one.memory_bytes)).collect();
+    assert_eq!(measured, [(7, 0)]);
+}
+
+#[tokio::test]
 async fn a_journal_that_is_not_understood_is_left_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     write_raw(directory.path(), VERSION_1);
     // Of a later program.
     write_raw(directory.path(), "PRAGMA user_version = 99");
     let error = open(directory.path()).unwrap_err();
-    assert!(matches!(error, JournalError::Version { found: 99, known: 4, .. }), "{error}");
+    assert!(matches!(error, JournalError::Version { found: 99, known: 5, .. }), "{error}");
     // An earlier one that holds what it never wrote.
     write_raw(
         directory.path(),

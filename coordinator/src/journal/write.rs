@@ -70,16 +70,18 @@ fn write_fact(to: &Transaction<'_>, fact: &Fact) -> Result<()> {
 }
 
 fn measurement(to: &Transaction<'_>, measured: &Measurement) -> Result<()> {
-    let Measurement { derivation, name, kind, is_emulated, work_ms } = measured;
+    let Measurement { derivation, name, kind, is_emulated, work_ms, memory_bytes } = measured;
     to.prepare_cached(
-        "INSERT INTO measurements (derivation, name, kind, is_emulated, work_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO measurements (derivation, name, kind, is_emulated, work_ms, memory_bytes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![
         derivation.as_str(),
         name,
         fields::kind_name(*kind),
         is_emulated,
-        signed(*work_ms)
+        signed(*work_ms),
+        signed(*memory_bytes)
     ])?;
     let forgotten = to.last_insert_rowid() - MEASUREMENTS_MAX;
     to.prepare_cached("DELETE FROM measurements WHERE position <= ?1")?.execute(params![forgotten]).map(drop)

@@ -80,10 +80,13 @@ impl WorkSession {
                 let running = heartbeat.running.iter().map(|running| key(running.lease_id, running.epoch));
                 Event::Heartbeat { executor, running: running.collect() }
             }
-            Message::Report(report) => match self.report(report) {
-                Some(reported) => reported,
-                None => return Ok(()),
-            },
+            Message::Report(report) => {
+                let lease = key(report.lease_id, report.epoch);
+                let memory_bytes = report.usage.as_ref().map_or(0, |usage| usage.memory_bytes_peak);
+                let Some(reported) = self.report(report) else { return Ok(()) };
+                self.said(Event::AttemptUsed { executor, lease, memory_bytes }).await?;
+                reported
+            }
             Message::Draining(_) => {
                 tracing::info!(%executor, "executor drains");
                 Event::ExecutorDraining(executor)

@@ -93,6 +93,10 @@ pub struct Capability {
     pub slots: u32,
     /// How fast one task runs, in thousandths of a usual processor; 0 when that was not measured.
     pub speed: u32,
+    /// Memory that all its builds share, in bytes; 0 when that is not known.
+    pub memory_bytes: u64,
+    /// Memory that one build may have, in bytes; 0 when that is not known.
+    pub build_memory_bytes: u64,
 }
 
 /// What a task needs of the executor that runs it.

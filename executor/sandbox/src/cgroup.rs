@@ -136,6 +136,11 @@ impl Hierarchy {
         self.controllers.contains(&controller)
     }
 
+    /// What all sandboxes together may have of memory, in bytes, where this subtree says so.
+    pub fn memory_bytes_max(&self) -> Option<u64> {
+        read(&self.base.join("memory.max")).ok()?.trim().parse().ok()
+    }
+
     /// Controllers that are not there.
     pub fn missing(&self) -> Vec<&'static str> {
         CONTROLLERS.into_iter().filter(|name| !self.has(name)).collect()

@@ -53,6 +53,7 @@ pub async fn prove(config: &Config, ids: Result<Ids, String>, directory: &Path) 
     proven.fixed_outputs = network::choose(config, &test).await;
     proven.capability.features = features(&config.features, proven.fixed_outputs.have_network());
     proven.resources = resources::choose(config, &test).await;
+    (proven.capability.memory_bytes, proven.capability.build_memory_bytes) = proven.resources.memory_bytes();
     own_system(config, &test, &mut proven).await;
     builtins::offer(config, directory, &mut proven.capability).await;
     if config.platforms.emulated {

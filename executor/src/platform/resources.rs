@@ -18,6 +18,17 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// Memory that all builds share, and what one of them may have, in bytes.
+    pub fn memory_bytes(&self) -> (u64, u64) {
+        let info = rustix::system::sysinfo();
+        let of_machine = info.totalram.saturating_mul(u64::from(info.mem_unit));
+        let of_group = self.hierarchy.as_ref().and_then(Hierarchy::memory_bytes_max);
+        let all = of_group.map_or(of_machine, |limit| limit.min(of_machine));
+        let is_in_force = self.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.has("memory"));
+        let of_build = self.limits.memory_bytes_max.filter(|_| is_in_force);
+        (all, of_build.map_or(all, |limit| limit.min(all)))
+    }
+
     /// The cgroup of a slot's next build, where there are any. Blocks while the kernel removes the last one.
     ///
     /// # Errors

@@ -66,7 +66,13 @@ impl TryFrom<v1::Capability> for Capability {
         }
         let platform =
             |wire: Option<v1::Platform>| wire.ok_or_else(|| WireError::missing("platform"))?.try_into();
-        let mut capability = Self { slots: wire.slots, speed: wire.speed_thousandths, ..Self::default() };
+        let mut capability = Self {
+            slots: wire.slots,
+            speed: wire.speed_thousandths,
+            memory_bytes: wire.memory_bytes,
+            build_memory_bytes: wire.build_memory_bytes,
+            ..Self::default()
+        };
         for offer in wire.offers {
             // A platform of a later version is not offered to this one; the others are.
             if offer.platform.as_ref().is_some_and(|wire| wire.kind() == v1::platform::Kind::Unspecified) {
@@ -100,6 +106,8 @@ impl From<&Capability> for v1::Capability {
             features: capability.features.iter().map(ToString::to_string).collect(),
             slots: capability.slots,
             speed_thousandths: capability.speed,
+            memory_bytes: capability.memory_bytes,
+            build_memory_bytes: capability.build_memory_bytes,
         }
     }
 }

@@ -50,7 +50,7 @@ pub fn bound_s(graph: &Graph, run: &Run, built: &BTreeSet<usize>) -> f64 {
 }
 
 /// For each input of a task that was built: who made it, several if they began before one of them had ended.
-fn inputs(graph: &Graph, built: &BTreeSet<usize>, place: usize) -> Vec<Vec<usize>> {
+pub fn inputs(graph: &Graph, built: &BTreeSet<usize>, place: usize) -> Vec<Vec<usize>> {
     let makers = |input: &usize| -> Vec<usize> {
         let all = [input].into_iter().chain(&graph.nodes[*input].alternatives);
         all.copied().filter(|maker| built.contains(maker)).collect()
@@ -59,7 +59,7 @@ fn inputs(graph: &Graph, built: &BTreeSet<usize>, place: usize) -> Vec<Vec<usize
 }
 
 /// What was built, each after what it needs.
-fn order(graph: &Graph, built: &BTreeSet<usize>) -> Vec<usize> {
+pub fn order(graph: &Graph, built: &BTreeSet<usize>) -> Vec<usize> {
     let mut users: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut missing: BTreeMap<usize, usize> = BTreeMap::new();
     for place in built {

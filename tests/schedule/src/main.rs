@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "its table is for whoever started it")]
 mod bound;
 mod graph;
+mod heft;
 mod list;
 mod ours;
 mod scenario;
@@ -45,6 +46,11 @@ fn main() -> Result<()> {
         println!("{name:<44} {makespan_s:>12.1} {bound_s:>12.1} {:>7.3}", makespan_s / bound_s);
     };
     print("elsewhere", sum(&graph, &runs, |run| ours::makespan_s(&graph, run))?);
+    let known = |run: &Run| {
+        let (_, built) = ours::makespan_s(&graph, run)?;
+        Ok((heft::makespan_s(&graph, run, &built), built))
+    };
+    print("HEFT, all known", sum(&graph, &runs, known)?);
     for policy in Policy::ALL {
         print(policy.name(), sum(&graph, &runs, |run| list::makespan_s(&graph, run, policy))?);
     }

@@ -119,6 +119,7 @@ impl Cluster<'_> {
                 kind: task.kind,
                 is_emulated: false,
                 work_ms: milliseconds(*past_s),
+                memory_bytes: 0,
             };
             node.past_s.iter().map(measurement).collect::<Vec<_>>()
         };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Kinds of events.
-pub const EVENTS: [&str; 13] = [
+pub const EVENTS: [&str; 14] = [
     "PlanAdmitted",
     "PlanCancelled",
     "ExecutorConnected",
@@ -19,6 +19,7 @@ pub const EVENTS: [&str; 13] = [
     "PullFailed",
     "Remembered",
     "Tick",
+    "AttemptUsed",
 ];
 
 /// The kind of an event, as a position in [`EVENTS`].
@@ -38,6 +39,7 @@ pub fn kind(event: &Event) -> usize {
         Event::Remembered(_) => 11,
         // Worlds end the time of grace by the clock, at every length; this ends it as a tick does.
         Event::AllBack | Event::Tick => 12,
+        Event::AttemptUsed { .. } => 13,
     }
 }
 

@@ -149,6 +149,10 @@ impl Executor {
     pub fn say_result(&mut self, key: LeaseKey) {
         let finished = self.finished.iter().find(|(other, _, _)| *other == key);
         if let (Some((_, job, outcome)), true) = (finished, self.is_linked) {
+            // Anything from nothing to more than some executors have.
+            let memory_bytes = key.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 31;
+            let executor = self.name.clone();
+            self.outbox.push_back(Event::AttemptUsed { executor, lease: key, memory_bytes });
             self.outbox.push_back(Event::LeaseReported {
                 executor: self.name.clone(),
                 lease: key,

@@ -78,7 +78,10 @@ impl World {
             let offers: Vec<_> = all.iter().filter(|_| number < 1 || random.once_in(2)).cloned().collect();
             let slots = u32::try_from(1 + random.below(3)).unwrap();
             let speed = [0, 400, 1_000, 2_500][random.below(4)];
-            let capability = model::Capability { speed, ..capability(slots, &offers) };
+            let memory_bytes = [0, 4 << 30, 16 << 30][random.below(3)];
+            let build_memory_bytes = memory_bytes / [1, 2][random.below(2)];
+            let capability =
+                model::Capability { speed, memory_bytes, build_memory_bytes, ..capability(slots, &offers) };
             Executor::new(name(&format!("x{number}")), capability)
         });
         let executors: Vec<Executor> = executors.collect();

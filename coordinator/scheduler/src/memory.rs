@@ -1,0 +1,118 @@
+//! Memory: what a task is expected to need, which executors are big enough for it, and when one has room.
+//!
+//! Executors say how much memory all their builds share, and how much one of them may have. What nobody has measured is
+//! given no room of its own: should it need more than there is, it ends for want of memory, and that is learned.
+use crate::arena::{ClassIx, ExecutorIx, TaskIx};
+use crate::{LeaseKey, State};
+use alloc::{collections::BTreeMap, vec::Vec};
+use model::ExecutorName;
+
+/// A build that ended for want of memory, and had this part of what it may have, had all of it.
+const ALL_PARTS: u64 = 8;
+
+impl State {
+    /// An executor says how much memory an attempt needed, before it reports how that ended.
+    pub(crate) fn used(&mut self, name: &ExecutorName, key: LeaseKey, memory_bytes: u64) {
+        let Some(executor) = self.executor_places.get(name) else { return };
+        if let Some(lease) = self.leases.get_mut(&key.id)
+            && (lease.key, lease.executor) == (key, *executor)
+        {
+            lease.memory_bytes = memory_bytes;
+        }
+    }
+
+    /// What a task is expected to need, in bytes; 0 when nobody knows.
+    pub(crate) fn memory_bytes(&self, place: TaskIx) -> u64 {
+        let task = &self.tasks[place];
+        self.estimates.memory_bytes(task.described).max(task.memory_bytes_min)
+    }
+
+    /// What one build may have on an executor.
+    pub(crate) fn build_memory_bytes(&self, executor: ExecutorIx) -> u64 {
+        match self.executors[executor].capability.build_memory_bytes {
+            0 => u64::MAX,
+            bytes => bytes,
+        }
+    }
+
+    /// Whether an executor gives a task the memory that it needs. Where nobody does, those do that give most.
+    pub(crate) fn is_big_enough(&self, task: TaskIx, class: ClassIx, executor: ExecutorIx) -> bool {
+        let needs = self.memory_bytes(task);
+        self.build_memory_bytes(executor) >= needs.min(self.classes[class].memory_bytes_max)
+    }
+
+    /// A task ended on an executor for want of memory. It needs more from now on: room of its own, then a bigger executor.
+    /// Says whether that was an attempt: it was, if nobody has more to give.
+    pub(crate) fn ran_out_of_memory(&mut self, place: TaskIx, executor: ExecutorIx, used_bytes: u64) -> bool {
+        let had = self.build_memory_bytes(executor);
+        let expected = self.memory_bytes(place);
+        if had == u64::MAX {
+            // It does not say what it has: who has more, nobody can tell.
+            return true;
+        }
+        let had_all = used_bytes >= had - had / ALL_PARTS || expected >= had;
+        let needs = match had_all {
+            true => had.saturating_add(1),
+            false if used_bytes == 0 => had,
+            false => used_bytes.max(expected).saturating_mul(2).min(had),
+        };
+        self.tasks[place].memory_bytes_min = needs;
+        self.estimates.needs_memory(self.tasks[place].described, needs);
+        let class = self.tasks[place].class;
+        self.refresh_class(class);
+        self.classes[class].memory_bytes_max < needs
+    }
+}
+
+/// What executors have promised of their memory, and until when.
+pub(crate) struct Rooms {
+    /// For those that say how much they have.
+    rooms: BTreeMap<ExecutorIx, Room>,
+}
+
+struct Room {
+    total_bytes: u64,
+    /// When it is given back, in milliseconds from now, and how much.
+    taken: Vec<(u64, u64)>,
+}
+
+impl Rooms {
+    /// With what runs now.
+    pub(crate) fn of(state: &State) -> Self {
+        let mut rooms = BTreeMap::new();
+        for executor in state.executors.places() {
+            let item = &state.executors[executor];
+            if item.may_get_leases() && item.capability.memory_bytes > 0 {
+                let running = item.leases.iter().filter_map(|lease| state.leases.get(lease));
+                let taken =
+                    running.map(|lease| (state.left_ms(lease), state.memory_bytes(lease.task))).collect();
+                rooms.insert(executor, Room { total_bytes: item.capability.memory_bytes, taken });
+            }
+        }
+        Self { rooms }
+    }
+
+    /// When an executor has so much, in milliseconds from now: at the latest when it has nothing else to do.
+    pub(crate) fn free_ms(&self, executor: ExecutorIx, bytes: u64) -> u64 {
+        let Some(room) = self.rooms.get(&executor).filter(|_| bytes > 0) else { return 0 };
+        let mut used: u64 = room.taken.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let mut taken = room.taken.clone();
+        taken.sort_unstable();
+        let mut free_ms = 0;
+        for (until_ms, given_back) in taken {
+            if used.saturating_add(bytes) <= room.total_bytes {
+                break;
+            }
+            used = used.saturating_sub(given_back);
+            free_ms = until_ms;
+        }
+        free_ms
+    }
+
+    /// An executor promises memory until then.
+    pub(crate) fn take(&mut self, executor: ExecutorIx, until_ms: u64, bytes: u64) {
+        if let Some(room) = self.rooms.get_mut(&executor).filter(|_| bytes > 0) {
+            room.taken.push((until_ms, bytes));
+        }
+    }
+}
