@@ -1,4 +1,5 @@
 //! The journal: facts that survive a restart, in one SQLite database that one thread writes, many facts a commit.
+mod compact;
 mod fields;
 mod read;
 mod schema;
@@ -240,7 +241,8 @@ pub fn open(state_dir: &Path) -> Result<(Journal, JournalThread, Recorded), Jour
         |source| JournalError::Directory { path: state_dir.to_path_buf(), source: Arc::new(source) };
     std::fs::create_dir_all(state_dir).map_err(directory)?;
     let mut database = schema::open(&state_dir.join(FILE_NAME))?;
-    let recorded = read::recorded(&database)?;
+    let mut recorded = read::recorded(&database)?;
+    compact::compact(&mut database, &mut recorded, compact::Limits::default())?;
     let (appends, queue) = mpsc::channel(APPENDS_QUEUED_MAX);
     let (fullness, is_full) = watch::channel(false);
     let thread = std::thread::Builder::new()

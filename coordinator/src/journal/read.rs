@@ -24,8 +24,13 @@ pub(super) fn recorded(database: &Connection) -> Result<Recorded, JournalError> 
     let runs = all(database, "counters", run, |row| number(row, 0))?;
     Ok(Recorded {
         run: runs.first().copied().unwrap_or(1),
-        derivations: all(database, "derivations", "SELECT path, text, modulo FROM derivations", derivation)?,
-        contents: all(database, "contents", "SELECT * FROM contents", content)?,
+        derivations: all(
+            database,
+            "derivations",
+            "SELECT path, text, modulo FROM derivations ORDER BY rowid",
+            derivation,
+        )?,
+        contents: all(database, "contents", "SELECT * FROM contents ORDER BY rowid", content)?,
         holders: all(database, "holders", "SELECT domain, path, holder FROM holders", |row| {
             let holder: String = row.get(2)?;
             Ok((id(row)?, fields::parse_holder(&holder).ok_or(Trouble::Row("a holder"))?))

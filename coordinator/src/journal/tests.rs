@@ -1,4 +1,5 @@
 //! What is appended is there after a restart; order, replacement, and an owner for each database.
+use super::compact::Limits;
 use super::*;
 use model::{ExecutorName, FailureClass, Kind, TrustDomain};
 use scheduler::{Measurement, Settled, effect::SettledOutput};
@@ -290,4 +291,66 @@ async fn a_journal_that_is_not_understood_is_left_as_it_is() {
     write_raw(other.path(), VERSION_1);
     write_raw(other.path(), "CREATE TABLE bindings (domain TEXT) STRICT");
     assert!(matches!(open(other.path()).unwrap_err(), JournalError::Open { .. }));
+}
+
+/// A derivation that needs others.
+fn derivation(name: &str, inputs: &[&str]) -> Entry {
+    let input = |input: &&str| format!("(\"{}\",[\"out\"])", path(input).as_str());
+    let inputs = inputs.iter().map(input).collect::<Vec<_>>().join(",");
+    let output = path(name.trim_end_matches(".drv"));
+    let text = format!(
+        "Derive([(\"out\",\"{output}\",\"\",\"\")],[{inputs}],[],\"x86_64-linux\",\"/bin/sh\",[],[(\"out\",\"{output}\")])"
+    );
+    Entry::Derivation { path: path(name), text: text.into_bytes().into(), modulo: ModuloHash([3; 32]) }
+}
+
+fn content(name: &str, references: &[&str]) -> Entry {
+    let references = references.iter().map(|name| id(name)).collect();
+    Entry::Content { id: id(name), facts: facts(1), references }
+}
+
+#[tokio::test]
+async fn what_nobody_needs_is_forgotten_when_the_journal_has_outgrown_its_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let bound = |derivation: &str, to: &str| {
+        let promise = ContentId { path: StorePath::promised(&path(derivation), "out"), ..id("a") };
+        Binding { promise, to: id(to) }
+    };
+    let wanted = AdmittedPlan { tasks: vec![id("c.drv")], ..plan(1) };
+    let executor = Holder::Executor(ExecutorName("x".into()));
+    let mut entries = vec![
+        derivation("a.drv", &[]),
+        derivation("unneeded.drv", &["a.drv"]),
+        derivation("b.drv", &["a.drv"]),
+        derivation("c.drv", &["b.drv"]),
+        content("referred", &[]),
+        content("nobodys", &["referred"]),
+        content("held", &["referred"]),
+        Entry::PlanAdmitted(wanted),
+    ];
+    let held = Fact::Held(id("held"), executor);
+    let bindings = [bound("c.drv", "held"), bound("b.drv", "nobodys"), bound("unneeded.drv", "held")];
+    entries.extend([held, failed("c.drv"), failed("unneeded.drv")].map(Entry::Fact));
+    entries.extend(bindings.map(|binding| Entry::Fact(Fact::Bound(binding))));
+    entries.extend([derivation("new.drv", &[]), content("new", &[])]);
+    drop(record(directory.path(), entries).await);
+
+    let mut database = super::schema::open(&directory.path().join(FILE_NAME)).unwrap();
+    let mut recorded = super::read::recorded(&database).unwrap();
+    // Five derivations and four contents are not twice as many as these.
+    let large = Limits { derivations: 3, contents: 2 };
+    super::compact::compact(&mut database, &mut recorded, large).unwrap();
+    assert_eq!((recorded.derivations.len(), recorded.contents.len()), (5, 4));
+    super::compact::compact(&mut database, &mut recorded, Limits { derivations: 1, contents: 1 }).unwrap();
+    let again = super::read::recorded(&database).unwrap();
+    for recorded in [recorded, again] {
+        let derivations: Vec<_> = recorded.derivations.into_iter().map(|(path, ..)| path).collect();
+        assert_eq!(derivations, ["a.drv", "b.drv", "c.drv", "new.drv"].map(path));
+        let contents: Vec<_> = recorded.contents.into_iter().map(|(id, ..)| id).collect();
+        assert_eq!(contents, ["referred", "held", "new"].map(id));
+        assert_eq!(recorded.bindings, [bound("c.drv", "held")]);
+        let failures: Vec<_> = recorded.failures.into_iter().map(|failure| failure.task).collect();
+        assert_eq!(failures, [id("c.drv")]);
+        assert_eq!((recorded.holders.len(), recorded.plans.len()), (1, 1));
+    }
 }
