@@ -93,6 +93,8 @@ pub struct Finished {
     pub tasks_dependency_failed: u32,
     /// From submission to end.
     pub duration_ms: u64,
+    /// What its builds would have taken at the least; 0 when the coordinator does not say.
+    pub bound_ms: u64,
 }
 
 /// One event of a plan.

@@ -28,6 +28,7 @@ pub(super) fn plan_event(wire: v1::plan_event::Event) -> Result<PlanEvent, WireE
             tasks_failed: finished.tasks_failed,
             tasks_dependency_failed: finished.tasks_dependency_failed,
             duration_ms: finished.duration_ms,
+            bound_ms: finished.bound_ms,
         }),
     })
 }

@@ -137,8 +137,12 @@ pub fn finished(finished: &Finished) -> String {
     let Finished { tasks_built, tasks_held, tasks_failed, tasks_dependency_failed, duration_ms, .. } =
         finished;
     let end = if finished.cancelled { "cancelled" } else { "finished" };
+    let at_best = match finished.bound_ms {
+        0 => String::new(),
+        bound_ms => format!(" (at best {})", duration(bound_ms)),
+    };
     let mut text = format!(
-        "plan {end} after {}: {tasks_built} built, {tasks_held} there already",
+        "plan {end} after {}{at_best}: {tasks_built} built, {tasks_held} there already",
         duration(*duration_ms)
     );
     if *tasks_failed > 0 {

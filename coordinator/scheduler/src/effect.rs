@@ -226,6 +226,8 @@ pub struct PlanSummary {
     pub tasks_dependency_failed: u32,
     /// From admission to end, in milliseconds.
     pub duration_ms: u64,
+    /// What builds alone would have taken at the least with these executors, by what they took, in milliseconds.
+    pub bound_ms: u64,
 }
 
 /// News for those who watch a plan.

@@ -5,6 +5,7 @@ extern crate alloc;
 mod admit;
 mod apply;
 mod arena;
+mod bound;
 mod cancel;
 mod content;
 mod drain;

@@ -21,6 +21,9 @@ pub(crate) struct Plan {
     /// Tasks still to be done.
     pub(crate) open: usize,
     pub(crate) roots_pending: usize,
+    /// What was built for it, and the longest way through that, each task where it takes least.
+    pub(crate) work_ms: u64,
+    pub(crate) path_ms: u64,
     /// Ready tasks by requirement.
     pub(crate) ready: BTreeMap<ClassIx, usize>,
     /// What was last told of requirements that nobody meets, and when.
@@ -56,6 +59,8 @@ impl Plan {
             is_malformed: false,
             open: 0,
             roots_pending: 0,
+            work_ms: 0,
+            path_ms: 0,
             ready: BTreeMap::new(),
             waiting_told: BTreeMap::new(),
         }
@@ -167,6 +172,7 @@ impl State {
                 && plan.roots.iter().all(|root| root.state == RootState::Available),
             cancelled,
             duration_ms: self.now.0.saturating_sub(plan.admitted.0),
+            bound_ms: self.bound_ms(id),
             ..PlanSummary::default()
         };
         for (task, was_held) in &plan.tasks {

@@ -41,6 +41,7 @@ impl State {
     /// Learns from a lease that ended with a result.
     fn measure(&mut self, lease: &Lease) {
         let took_ms = self.now.0.saturating_sub(lease.granted.0);
+        self.count_for_bound(lease, took_ms);
         let speed = self.executors[lease.executor].speed();
         let on = (lease.executor, speed, is_emulated(&lease.platform));
         let task = &self.tasks[lease.task];

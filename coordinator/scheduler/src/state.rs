@@ -105,6 +105,8 @@ pub(crate) struct Task {
     pub(crate) best_ms: u64,
     /// From its beginning to the end of the last task that waits for it, in milliseconds.
     pub(crate) level: u64,
+    /// Once it was built: from the beginning of the first task below it to its own end, each where it takes least.
+    pub(crate) path_ms: u64,
     /// Who wants it, in the order of admission.
     pub(crate) plans: Vec<PlanId>,
     /// Of its last lease.
@@ -337,6 +339,7 @@ impl Default for Task {
             work_ms: [0; 2],
             best_ms: 0,
             level: 0,
+            path_ms: 0,
             plans: Vec::new(),
             epoch: 0,
             attempts: 0,

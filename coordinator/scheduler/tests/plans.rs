@@ -3,7 +3,7 @@ mod common;
 
 use common::*;
 use model::{FailureClass, Output, StorePath, TaskSpec};
-use scheduler::{Effect, Event, Fact, Holder, NewPlan, News, Resolution, Settled, TaskState};
+use scheduler::{Effect, Event, Fact, Grant, Holder, NewPlan, News, Resolution, Settled, TaskState};
 use std::collections::BTreeMap;
 
 const STORE: Holder = Holder::ContentStore;
@@ -349,4 +349,35 @@ fn a_task_that_was_left_to_one_that_failed_is_tried_itself() {
     assert_eq!(task_name(&second.task), "b");
     let summary = finished(&core.report(&second, broken()), 1).unwrap();
     assert_eq!((summary.tasks_failed, summary.tasks_dependency_failed), (3, 2));
+}
+
+#[test]
+fn a_plan_says_what_it_could_not_have_taken_less_than() {
+    // The seconds of a, of b that needs it, of c beside both; slots; the bound.
+    for (seconds, slots, bound_s) in
+        [([10, 10, 5], 2, 20), ([10, 10, 30], 2, 30), ([10, 10, 10], 1, 30), ([10, 10, 10], 3, 20)]
+    {
+        let mut core = Core::new();
+        core.connect("x1", slots, &[native()]);
+        let tasks = [task("a", &[]), task("b", &["a"]), task("c", &[])];
+        let mut waiting = grants(&core.admit(1, &tasks, &["b", "c"], &[]));
+        let mut ended = None;
+        let mut begun: Vec<(Grant, u64)> = vec![];
+        while ended.is_none() {
+            begun.extend(waiting.drain(..).map(|grant| {
+                let takes_s = seconds[usize::from(task_name(&grant.task).as_bytes()[0] - b'a')];
+                (grant, core.now_ms + takes_s * 1_000)
+            }));
+            begun.sort_by_key(|(_, end_ms)| *end_ms);
+            let (next, end_ms) = begun.remove(0);
+            core.now_ms = end_ms;
+            let effects = core.build(&next, &[]);
+            waiting = grants(&effects);
+            let stored = core.store_all(effects);
+            ended = finished(&stored, 1);
+        }
+        let summary = ended.unwrap();
+        assert_eq!(summary.bound_ms, bound_s * 1_000, "{seconds:?} {slots}");
+        assert!(summary.duration_ms >= summary.bound_ms, "{seconds:?} {slots}: {summary:?}");
+    }
 }

@@ -85,9 +85,10 @@ impl Engine {
                             built = summary.tasks_built,
                             failed = summary.tasks_failed,
                             duration_ms = summary.duration_ms,
+                            bound_ms = summary.bound_ms,
                             "plan ended"
                         );
-                        self.traces.plan_ended(plan);
+                        self.traces.plan_ended(plan, summary);
                     }
                     News::RootAvailable { .. } | News::Waiting { .. } => {}
                 }

@@ -1,8 +1,8 @@
 //! The spans of plans, of ready tasks that wait for an executor, and of leases: one trace from the client to the build.
 use model::{ExecutorName, PlanId, TaskId};
-use scheduler::{Grant, LeaseKey, TaskChange, TaskState};
+use scheduler::{Grant, LeaseKey, PlanSummary, TaskChange, TaskState};
 use std::collections::HashMap;
-use tracing::Span;
+use tracing::{Span, field::Empty};
 
 /// Ready tasks whose wait is a span of its own; more are not shown.
 const QUEUED_SPANS_MAX: usize = 4_096;
@@ -17,12 +17,12 @@ pub(super) struct Traces {
 
 /// The span of a plan, below the current one.
 pub(super) fn plan_span(plan: PlanId, board: &str, tasks: usize) -> Span {
-    tracing::info_span!("plan", %plan, board, tasks)
+    tracing::info_span!("plan", %plan, board, tasks, duration_ms = Empty, bound_ms = Empty)
 }
 
 /// The span of a plan that an earlier run began.
 pub(super) fn resumed_plan_span(plan: PlanId, board: &str, trace: &HashMap<String, String>) -> Span {
-    let span = tracing::info_span!(parent: None, "plan", %plan, board, is_resumed = true);
+    let span = tracing::info_span!(parent: None, "plan", %plan, board, is_resumed = true, duration_ms = Empty, bound_ms = Empty);
     node::propagate::set_parent(&span, trace);
     span
 }
@@ -33,9 +33,12 @@ impl Traces {
         self.plans.insert(plan, span);
     }
 
-    /// A plan ended.
-    pub(super) fn plan_ended(&mut self, plan: PlanId) {
-        self.plans.remove(&plan);
+    /// A plan ended: its span says how long it took over what it could not have taken less than.
+    pub(super) fn plan_ended(&mut self, plan: PlanId, summary: &PlanSummary) {
+        if let Some(span) = self.plans.remove(&plan) {
+            span.record("duration_ms", summary.duration_ms);
+            span.record("bound_ms", summary.bound_ms);
+        }
     }
 
     /// The span of a living plan, or none.

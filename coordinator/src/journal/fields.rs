@@ -109,9 +109,11 @@ pub(super) fn summary(summary: &PlanSummary) -> String {
         PlanSummary { succeeded: true, .. } => "succeeded",
         _ => "failed",
     };
-    let PlanSummary { tasks_built, tasks_held, tasks_failed, tasks_dependency_failed, duration_ms, .. } =
-        summary;
-    format!("{end} {tasks_built} {tasks_held} {tasks_failed} {tasks_dependency_failed} {duration_ms}")
+    let PlanSummary { tasks_built, tasks_held, tasks_failed, tasks_dependency_failed, .. } = summary;
+    let PlanSummary { duration_ms, bound_ms, .. } = summary;
+    format!(
+        "{end} {tasks_built} {tasks_held} {tasks_failed} {tasks_dependency_failed} {duration_ms} {bound_ms}"
+    )
 }
 
 pub(super) fn parse_summary(text: &str) -> Option<PlanSummary> {
@@ -126,5 +128,7 @@ pub(super) fn parse_summary(text: &str) -> Option<PlanSummary> {
         tasks_failed: number()?,
         tasks_dependency_failed: number()?,
         duration_ms: words.next()?.parse().ok()?,
+        // Earlier versions did not write it.
+        bound_ms: words.next().map_or(Ok(0), str::parse).ok()?,
     })
 }

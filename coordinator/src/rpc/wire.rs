@@ -156,5 +156,6 @@ fn finished(summary: &PlanSummary) -> v1::PlanFinished {
         tasks_failed: summary.tasks_failed,
         tasks_dependency_failed: summary.tasks_dependency_failed,
         duration_ms: summary.duration_ms,
+        bound_ms: summary.bound_ms,
     }
 }
