@@ -16,7 +16,12 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::Heartbeat { executor, running } => state.heartbeat(&executor, &running),
         Event::ExecutorDraining(executor) => state.drain(&executor),
         Event::ExecutorDisconnected(executor) => state.disconnect(&executor),
-        Event::AttemptUsed { executor, lease, memory_bytes } => state.used(&executor, lease, memory_bytes),
+        Event::AttemptUsed { executor, lease, memory_bytes, fetched_bytes, fetch_ms } => {
+            if let Some(executor) = state.lessee(&executor, lease) {
+                state.used(lease, memory_bytes);
+                state.estimates.fetched(executor, fetched_bytes, fetch_ms);
+            }
+        }
         Event::LeaseReported { executor, lease, task, outcome } => {
             state.report(&executor, lease, &task, outcome);
         }

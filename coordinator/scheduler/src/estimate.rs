@@ -29,6 +29,10 @@ const KIND_SAMPLES_MAX: usize = 256;
 const FADING: u64 = 8;
 /// One part in this many more than the peak is kept free.
 const HEAD_ROOM: u64 = 4;
+/// Bytes in a millisecond that an executor fetches until that was measured: nearly a gigabit a second.
+const USUAL_RATE: u64 = 100_000;
+/// Less than so many bytes says more about round trips than about links.
+const FETCHED_MIN: u64 = 1 << 20;
 /// Nothing takes no time at all.
 const LEAST_MS: u64 = 10;
 
@@ -126,6 +130,8 @@ pub(crate) struct Estimates {
     slowness: BTreeMap<ExecutorIx, [Samples; 2]>,
     /// Thousandths of the time without emulation.
     emulation: BTreeMap<Kind, Samples>,
+    /// Bytes of inputs that each executor fetches in a millisecond.
+    rates: BTreeMap<ExecutorIx, Samples>,
     /// Counts measurements.
     measured: u64,
 }
@@ -143,6 +149,19 @@ impl Estimates {
             self.remember(task, measured.is_emulated, measured.work_ms);
             self.needed_memory(task, measured.memory_bytes);
         }
+    }
+
+    /// An executor fetched so many bytes in so long.
+    pub(crate) fn fetched(&mut self, executor: ExecutorIx, bytes: u64, took_ms: u64) {
+        if bytes >= FETCHED_MIN {
+            self.rates.entry(executor).or_default().push(bytes / took_ms.max(1));
+        }
+    }
+
+    /// How long an executor takes to fetch so many bytes, in milliseconds.
+    pub(crate) fn fetch_ms(&self, executor: ExecutorIx, bytes: u64) -> u64 {
+        let measured = self.rates.get(&executor).and_then(Samples::known);
+        bytes / measured.unwrap_or(USUAL_RATE).max(1)
     }
 
     /// A build had so much memory at once; 0: nobody knows.

@@ -186,6 +186,10 @@ pub enum Event {
         lease: LeaseKey,
         /// The most memory that it had at once, in bytes.
         memory_bytes: u64,
+        /// Bytes of inputs that were fetched for it.
+        fetched_bytes: u64,
+        /// How long that took, in milliseconds.
+        fetch_ms: u64,
     },
     /// An attempt ended. May be repeated, may be late, may be of a lease that nobody remembers.
     LeaseReported {

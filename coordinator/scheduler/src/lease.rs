@@ -5,7 +5,7 @@ use crate::arena::{ContentIx, ExecutorIx, TaskIx};
 use crate::state::{Attempt, Lease, Link, Phase};
 use crate::{Effect, Grant, GrantedInput, Holder, LeaseKey, RunningLease, State};
 use alloc::vec::Vec;
-use model::{Epoch, LeaseId, Platform};
+use model::{Epoch, ExecutorName, LeaseId, Platform};
 
 /// Leases of one task that are over and still known.
 const FORMER_LEASES_MAX: usize = 16;
@@ -63,6 +63,13 @@ impl State {
             holders.push(name(lessee));
         }
         GrantedInput { id: item.id.clone(), holders }
+    }
+
+    /// The executor of this name, if it has this lease.
+    pub(crate) fn lessee(&self, name: &ExecutorName, key: LeaseKey) -> Option<ExecutorIx> {
+        let executor = *self.executor_places.get(name)?;
+        let lease = self.leases.get(&key.id)?;
+        ((lease.key, lease.executor) == (key, executor)).then_some(executor)
     }
 
     fn enter_lease(&mut self, key: LeaseKey, place: TaskIx, executor: ExecutorIx, platform: Platform) {

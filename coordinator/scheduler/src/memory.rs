@@ -5,18 +5,14 @@
 use crate::arena::{ClassIx, ExecutorIx, TaskIx};
 use crate::{LeaseKey, State};
 use alloc::{collections::BTreeMap, vec::Vec};
-use model::ExecutorName;
 
 /// A build that ended for want of memory, and had this part of what it may have, had all of it.
 const ALL_PARTS: u64 = 8;
 
 impl State {
-    /// An executor says how much memory an attempt needed, before it reports how that ended.
-    pub(crate) fn used(&mut self, name: &ExecutorName, key: LeaseKey, memory_bytes: u64) {
-        let Some(executor) = self.executor_places.get(name) else { return };
-        if let Some(lease) = self.leases.get_mut(&key.id)
-            && (lease.key, lease.executor) == (key, *executor)
-        {
+    /// How much memory an attempt needed, before it is reported how that ended.
+    pub(crate) fn used(&mut self, key: LeaseKey, memory_bytes: u64) {
+        if let Some(lease) = self.leases.get_mut(&key.id) {
             lease.memory_bytes = memory_bytes;
         }
     }

@@ -20,8 +20,6 @@ const SAME_END_MS: u64 = 20;
 const GAIN_PARTS: u64 = 12;
 /// Free slots of one executor that are filled in one look.
 const SLOTS_LOOKED_AT_MAX: usize = 1024;
-/// What is believed of how fast inputs are fetched.
-const BYTES_PER_MS: u64 = 100_000;
 
 /// An executor that could run a task.
 struct Candidate {
@@ -36,6 +34,13 @@ struct Candidate {
     given: u64,
     /// Bytes of the inputs that it has.
     held_bytes: u64,
+}
+
+/// What a task needs, and who has how much of it, in bytes.
+#[derive(Default)]
+struct Inputs {
+    bytes: u64,
+    held: BTreeMap<ExecutorIx, u64>,
 }
 
 /// What is to be granted.
@@ -131,7 +136,7 @@ impl State {
                 let same = free_best.saturating_add(free_best / 100).saturating_add(SAME_END_MS);
                 candidate.begin_ms == 0 && candidate.end_ms <= same
             });
-            let Some(chosen) = self.choose(candidates, class, &closure) else { continue };
+            let Some(chosen) = self.choose(candidates, class) else { continue };
             if !self.is_in_reach(&closure, chosen.executor) {
                 continue;
             }
@@ -154,6 +159,7 @@ impl State {
     ) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         let memory_bytes = self.memory_bytes(task);
+        let inputs = self.weigh_inputs(task);
         for (executor, platform) in &self.classes[class].eligible {
             if !self.may_go(task, class, *executor) {
                 continue;
@@ -164,30 +170,25 @@ impl State {
             let now = decisions.iter().filter(|decision| decision.executor == *executor);
             let now_same = now.clone().filter(|decision| decision.platform == *platform).count();
             let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            let held_bytes = inputs.held.get(executor).copied().unwrap_or(0);
+            let fetch_ms = self.estimates.fetch_ms(*executor, inputs.bytes.saturating_sub(held_bytes));
+            let takes_ms = self.takes_ms(task, *executor, is_emulated(platform)).saturating_add(fetch_ms);
             candidates.push(Candidate {
                 executor: *executor,
                 platform: platform.clone(),
                 begin_ms,
-                end_ms: begin_ms.saturating_add(self.takes_ms(task, *executor, is_emulated(platform))),
+                end_ms: begin_ms.saturating_add(takes_ms),
                 leases: number(item.leases.len() + now.count()),
                 slots: u64::from(item.capability.slots),
                 given: item.given.get(platform).copied().unwrap_or(0) + number(now_same),
-                held_bytes: 0,
+                held_bytes,
             });
         }
         candidates
     }
 
     /// Among executors where it ends at nearly the same time: the one whose inputs are there first, then by share.
-    fn choose(
-        &self,
-        mut candidates: Vec<Candidate>,
-        class: ClassIx,
-        closure: &[ContentIx],
-    ) -> Option<Candidate> {
-        if candidates.len() > 1 {
-            self.weigh_inputs(&mut candidates, closure);
-        }
+    fn choose(&self, candidates: Vec<Candidate>, class: ClassIx) -> Option<Candidate> {
         let eligible = &self.classes[class].eligible;
         let given = |executor: &ExecutorIx, platform: &Platform| {
             self.executors[*executor].given.get(platform).copied().unwrap_or(0)
@@ -195,15 +196,6 @@ impl State {
         let given_total: u64 = eligible.iter().map(|(executor, platform)| given(executor, platform)).sum();
         let slots_total: u64 =
             eligible.iter().map(|(executor, _)| u64::from(self.executors[*executor].capability.slots)).sum();
-        let total: u64 = candidates.iter().map(|candidate| candidate.held_bytes).max().unwrap_or(0);
-        for candidate in &mut candidates {
-            let missing = total.saturating_sub(candidate.held_bytes);
-            candidate.end_ms = candidate.end_ms.saturating_add(missing / BYTES_PER_MS);
-        }
-        let first = candidates.iter().map(|candidate| candidate.end_ms).min().unwrap_or(0);
-        candidates.retain(|candidate| {
-            candidate.end_ms <= first.saturating_add(first / 100).saturating_add(SAME_END_MS)
-        });
         let held_most = candidates.iter().map(|candidate| candidate.held_bytes).max().unwrap_or(0);
         let name = |candidate: &Candidate| -> &ExecutorName { &self.executors[candidate.executor].name };
         candidates.into_iter().min_by(|a, b| {
@@ -227,16 +219,19 @@ impl State {
         })
     }
 
-    fn weigh_inputs(&self, candidates: &mut [Candidate], closure: &[ContentIx]) {
-        for content in closure {
+    /// A task's own inputs; who has those most likely has what they refer to.
+    fn weigh_inputs(&self, task: TaskIx) -> Inputs {
+        let mut inputs = Inputs::default();
+        for content in &self.tasks[task].inputs {
             let item = &self.contents[*content];
             let Some(facts) = &item.facts else { continue };
-            for candidate in candidates.iter_mut() {
-                if item.holders.contains(&candidate.executor) {
-                    candidate.held_bytes = candidate.held_bytes.saturating_add(facts.nar_size);
-                }
+            inputs.bytes = inputs.bytes.saturating_add(facts.nar_size);
+            for holder in &item.holders {
+                let held = inputs.held.entry(*holder).or_default();
+                *held = held.saturating_add(facts.nar_size);
             }
         }
+        inputs
     }
 }
 

@@ -170,8 +170,15 @@ fn event() -> impl Strategy<Value = Event> {
     let reported = (executor(), key(), small(), outcome()).prop_map(|(executor, lease, number, outcome)| {
         Event::LeaseReported { executor, lease, task: task_id(&format!("t{number}")), outcome }
     });
-    let used = (executor(), key(), prop_oneof![Just(0_u64), Just(5 << 30), Just(u64::MAX)])
-        .prop_map(|(executor, lease, memory_bytes)| Event::AttemptUsed { executor, lease, memory_bytes });
+    let used = (executor(), key(), prop_oneof![Just(0_u64), Just(5 << 30), Just(u64::MAX)]).prop_map(
+        |(executor, lease, bytes)| Event::AttemptUsed {
+            executor,
+            lease,
+            memory_bytes: bytes,
+            fetched_bytes: bytes,
+            fetch_ms: bytes % 3,
+        },
+    );
     let pull_failed = (content_name(), vec(executor(), 0..3))
         .prop_map(|(name, from)| Event::PullFailed { content: content(&name), from });
     let resolved = (small(), 0..4_u64, resolution()).prop_map(|(task, number, resolution)| Event::Resolved {

@@ -31,7 +31,12 @@ fn remember(core: &mut Core, tasks: &[TaskSpec], memory_bytes: u64) {
 }
 
 fn used(core: &mut Core, grant: &Grant, memory_bytes: u64) {
-    core.apply(Event::AttemptUsed { executor: grant.executor.clone(), lease: grant.lease, memory_bytes });
+    used_by(core, &grant.executor.0.clone(), grant, memory_bytes);
+}
+
+fn used_by(core: &mut Core, executor: &str, grant: &Grant, memory_bytes: u64) {
+    let (executor, lease) = (name(executor), grant.lease);
+    core.apply(Event::AttemptUsed { executor, lease, memory_bytes, fetched_bytes: 0, fetch_ms: 0 });
 }
 
 /// It ends for want of memory, having had so much.
@@ -160,7 +165,7 @@ fn what_others_say_of_a_lease_does_not_count() {
     connect(&mut core, "x2", 1, 8 * GIB, 8 * GIB);
     let lease = grant(&core.admit(1, &[task("t", &[])], &["t"], &[]));
     let other = if &*lease.executor.0 == "x1" { "x2" } else { "x1" };
-    core.apply(Event::AttemptUsed { executor: name(other), lease: lease.lease, memory_bytes: u64::MAX });
+    used_by(&mut core, other, &lease, u64::MAX);
     let effects = core.build(&lease, &[]);
     let is_unmeasured = |effect: &Effect| matches!(effect, Effect::Record(Fact::Measured(measured)) if measured.memory_bytes == 0);
     assert!(effects.iter().any(is_unmeasured));

@@ -2,8 +2,8 @@
 mod common;
 
 use common::*;
-use model::{FailureClass, Platform};
-use scheduler::{Event, Grant, Holder};
+use model::{FailureClass, Platform, TaskSpec};
+use scheduler::{Event, Grant, Holder, KnownContent};
 use std::collections::BTreeMap;
 
 const STORE: Holder = Holder::ContentStore;
@@ -205,4 +205,30 @@ fn shares_are_counted_anew_when_no_plan_is_left() {
     let leased = granted(&core.admit(2, &second[..4], &refs(&roots[..4]), &[]));
     let of_x2 = leased.iter().filter(|(_, executor)| executor == "x2").count();
     assert_eq!((leased.len(), of_x2), (4, 2));
+}
+
+#[test]
+fn bytes_that_are_missing_cost_time_by_the_measured_rate() {
+    // Of a thousand bytes a millisecond: a gigabyte takes 1,000 s, and a build of 25 s waits for who has it.
+    for (rate, expected) in [(1_000_000, 2), (1_000, 1)] {
+        let mut core = Core::new();
+        core.connect("has", 1, &[native()]);
+        core.connect("other", 2, &[native()]);
+        let effects = core.admit(1, &[task("f1", &[]), task("f2", &[])], &["f1", "f2"], &[]);
+        for grant in grants(&effects) {
+            core.apply(Event::AttemptUsed {
+                executor: grant.executor.clone(),
+                lease: grant.lease,
+                memory_bytes: 0,
+                fetched_bytes: 10_000 * rate,
+                fetch_ms: 10_000,
+            });
+            core.build(&grant, &[]);
+        }
+        let large = KnownContent { nar_size: 1_000_000_000, ..known("s", &[], &[at("has"), STORE]) };
+        let spec = |name: &str| TaskSpec { input_sources: vec![content("s")], ..task(name, &[]) };
+        core.holds("has", std::slice::from_ref(&large));
+        let effects = core.admit(3, &[spec("a"), spec("b")], &["a", "b"], &[large]);
+        assert_eq!(granted(&effects).len(), expected, "{rate}: {:?}", granted(&effects));
+    }
 }

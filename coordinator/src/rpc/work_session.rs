@@ -83,8 +83,16 @@ impl WorkSession {
             Message::Report(report) => {
                 let lease = key(report.lease_id, report.epoch);
                 let memory_bytes = report.usage.as_ref().map_or(0, |usage| usage.memory_bytes_peak);
+                let times = report.times.unwrap_or_default();
                 let Some(reported) = self.report(report) else { return Ok(()) };
-                self.said(Event::AttemptUsed { executor, lease, memory_bytes }).await?;
+                self.said(Event::AttemptUsed {
+                    executor,
+                    lease,
+                    memory_bytes,
+                    fetched_bytes: times.input_bytes_fetched,
+                    fetch_ms: times.inputs_ms,
+                })
+                .await?;
                 reported
             }
             Message::Draining(_) => {

@@ -55,6 +55,8 @@ struct Cluster<'a> {
     places: BTreeMap<TaskId, usize>,
     all: BTreeSet<usize>,
     running: Vec<BTreeSet<LeaseKey>>,
+    /// Milliseconds that running leases took to fetch their inputs.
+    fetches_ms: BTreeMap<LeaseKey, u64>,
     boots: Vec<u8>,
     holds: Vec<BTreeMap<ContentId, KnownContent>>,
     stores: Stores,
@@ -76,6 +78,7 @@ pub fn makespan_s(graph: &Graph, run: &Run) -> Result<(f64, BTreeSet<usize>)> {
         places,
         all: run.plans.iter().flat_map(|plan| plan.tasks.iter().copied()).collect(),
         running: vec![BTreeSet::new(); hosts],
+        fetches_ms: BTreeMap::new(),
         boots: vec![0; hosts],
         holds: vec![BTreeMap::new(); hosts],
         stores: Stores::new(hosts, graph.nodes.len()),
@@ -253,6 +256,14 @@ impl Cluster<'_> {
         self.stores.keep(host, task);
         self.built.insert(task);
         let task = node.task.id.clone();
+        let fetch_ms = self.fetches_ms.remove(&lease).unwrap_or(0);
+        self.tell(Event::AttemptUsed {
+            executor: name(host),
+            lease,
+            memory_bytes: 0,
+            fetched_bytes: fetch_ms * HOST_BYTES_PER_MS,
+            fetch_ms,
+        });
         self.tell(Event::LeaseReported {
             executor: name(host),
             lease,
@@ -292,6 +303,7 @@ impl Cluster<'_> {
         let fetch_s = self.stores.fetch_s(graph, host, task, |input| all.contains(&input));
         let took_ms = milliseconds(fetch_s + build_s(of_run, &grant.platform, &graph.nodes[task]));
         self.running[host].insert(grant.lease);
+        self.fetches_ms.insert(grant.lease, milliseconds(fetch_s));
         self.happens_at(self.now_ms + took_ms.max(1), What::Ends { host, lease: grant.lease, task });
     }
 }

@@ -152,7 +152,9 @@ impl Executor {
             // Anything from nothing to more than some executors have.
             let memory_bytes = key.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 31;
             let executor = self.name.clone();
-            self.outbox.push_back(Event::AttemptUsed { executor, lease: key, memory_bytes });
+            let (fetched_bytes, fetch_ms) = (memory_bytes / 7, memory_bytes % 1_000);
+            let used = Event::AttemptUsed { executor, lease: key, memory_bytes, fetched_bytes, fetch_ms };
+            self.outbox.push_back(used);
             self.outbox.push_back(Event::LeaseReported {
                 executor: self.name.clone(),
                 lease: key,

@@ -27,9 +27,10 @@ pub fn event(event: &Event) -> String {
             let running: Vec<String> = running.iter().map(|key| key.id.0.to_string()).collect();
             format!("Heartbeat {executor}: {}", running.join(" "))
         }
-        Event::AttemptUsed { executor, lease, memory_bytes } => {
-            format!("AttemptUsed {executor}, lease {}: {memory_bytes} bytes of memory", lease.id.0)
-        }
+        Event::AttemptUsed { executor, lease, memory_bytes, fetched_bytes, fetch_ms } => format!(
+            "AttemptUsed {executor}, lease {}: {memory_bytes} bytes of memory, {fetched_bytes} fetched in {fetch_ms} ms",
+            lease.id.0
+        ),
         Event::LeaseReported { executor, lease, task, outcome } => {
             let outcome = match outcome {
                 Outcome::Built(outputs) => format!("{} outputs", outputs.len()),
