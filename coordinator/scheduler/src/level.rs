@@ -9,7 +9,7 @@ use alloc::{vec, vec::Vec};
 use core::cmp::Reverse;
 
 /// Measurements after which all levels are counted anew; with more than as many tasks of this number, more.
-const MEASUREMENTS_MIN: u64 = 64;
+const MEASUREMENTS_MIN: u64 = 8;
 const TASKS_PER_MEASUREMENT: u64 = 2;
 
 impl State {
@@ -76,7 +76,7 @@ impl State {
     }
 
     /// Estimates a task, on whoever is fastest.
-    fn estimate(&mut self, place: TaskIx) {
+    pub(crate) fn estimate(&mut self, place: TaskIx) {
         let described = self.tasks[place].described;
         let work_ms = [false, true].map(|is_emulated| self.estimates.work_ms(described, is_emulated));
         self.tasks[place].work_ms = work_ms;

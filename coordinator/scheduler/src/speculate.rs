@@ -34,6 +34,10 @@ impl State {
         if !self.settings.speculates || self.is_in_grace() {
             return;
         }
+        // What is known now may be more than when its plan came.
+        let is_old = |lease: &&Lease| self.now.0.saturating_sub(lease.granted.0) >= STRAGGLER_MS;
+        let old: Vec<TaskIx> = self.leases.values().filter(is_old).map(|lease| lease.task).collect();
+        old.into_iter().for_each(|task| self.estimate(task));
         let plan = |straggler: &Straggler| self.tasks[straggler.task].plans.first().copied();
         let mut running: Vec<Straggler> = self.leases.values().map(|lease| self.straggler(lease)).collect();
         let mut rests_ms: BTreeMap<Option<PlanId>, u64> = BTreeMap::new();

@@ -192,3 +192,20 @@ fn what_anybody_waits_for_goes_first() {
     let effects = wait(&mut core, &[("slow", first.lease), ("fast", other.lease)], &[], LONG_MS);
     assert_eq!(granted(&effects), [], "no slot is idle");
 }
+
+#[test]
+fn what_others_of_its_name_took_meanwhile_is_what_it_should_take() {
+    let mut core = Core::new();
+    core.connect("slow", 1, &[native()]);
+    core.connect("other", 1, &[native()]);
+    let [stands, quick] = ["part-1", "part-2"];
+    let effects = core.admit(1, &[task(stands, &[]), task(quick, &[])], &[stands, quick], &[]);
+    let grants = grants(&effects);
+    let [first, second] = &grants[..] else { panic!("{effects:?}") };
+    // One of the two is there after a second: then the other is late after half a minute, whatever was believed before.
+    core.now_ms += 1_000;
+    core.build(second, &[]);
+    let (holder, idle) = (first.executor.0.to_string(), second.executor.0.to_string());
+    let effects = wait(&mut core, &[(&holder, first.lease)], &[&idle], 40_000);
+    assert_eq!(granted(&effects), [(task_name(&first.task), idle)]);
+}

@@ -8,6 +8,7 @@ mod executors;
 mod gone;
 mod links;
 mod shared;
+mod stragglers;
 mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
