@@ -32,7 +32,10 @@ const BENCHMARKS: &[(&str, &str, f64)] = &[
 fn main() -> Result<()> {
     let lab = Lab::new("bench")?;
     let bench = Bench::start(&lab)?;
-    for (name, attribute, ratio_max) in BENCHMARKS {
+    // `cargo bench --workspace --bench cluster -- chain` runs that one alone.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |attribute: &str| wanted.is_empty() || wanted.iter().any(|word| word == attribute);
+    for (name, attribute, ratio_max) in BENCHMARKS.iter().filter(|(_, attribute, _)| is_wanted(attribute)) {
         // The first run of each fetches sources and fills caches.
         bench.ours(attribute, 0)?;
         bench.peers(attribute, 0)?;
@@ -59,8 +62,10 @@ struct Bench {
 impl Bench {
     fn start(lab: &Lab) -> Result<Self> {
         let executor = ExecutorSpec { slots: SLOTS, ..ExecutorSpec::new("executor") };
-        let cluster =
-            Cluster::start(lab, ClusterSpec { executors: vec![executor], ..ClusterSpec::default() })?;
+        let cluster = Cluster::start(
+            lab,
+            ClusterSpec { executors: vec![executor], spans: true, ..ClusterSpec::default() },
+        )?;
         let board =
             cluster.board(BoardSpec { name: "board".into(), binds: binds(lab)?, ..BoardSpec::default() })?;
         let oracle = Oracle::start(

@@ -1,17 +1,20 @@
 //! The engine's loop: batch, apply, append, perform.
+use super::arrivals::Arrival;
 use super::clock::Clock;
 use super::holders::RecordedHolders;
 use super::roster::Roster;
 use super::sessions::Sessions;
 use super::traces::Traces;
 use super::{Command, Commands, Parts};
-use crate::journal::{AdmittedPlan, Entry, JournalError};
+use crate::journal::{Entry, JournalError};
 use crate::session::{End, Session};
 use model::{ContentId, ExecutorName, PlanId, TaskId};
-use scheduler::{Effect, Event, Fact, Holder, LeaseKey, NewPlan, PlanCounts, Settled, State, apply};
+use scheduler::{
+    Effect, Event, Fact, Holder, KnownContent, LeaseKey, NewPlan, PlanCounts, Settled, State, apply,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -72,6 +75,8 @@ pub struct Engine {
     pub(super) recorded_holders: RecordedHolders,
     pub(super) roster: Roster,
     pub(super) living: HashSet<PlanId>,
+    pub(super) arrivals: VecDeque<Arrival>,
+    pub(super) is_to_be_placed: bool,
     pub(super) admissions: HashMap<PlanId, oneshot::Sender<PlanCounts>>,
     /// Events that effects gave rise to: before anything that comes from outside.
     pub(super) again: VecDeque<Event>,
@@ -95,6 +100,8 @@ impl Engine {
             recorded_holders: RecordedHolders::default(),
             roster: Roster::default(),
             living: HashSet::new(),
+            arrivals: VecDeque::new(),
+            is_to_be_placed: false,
             admissions: HashMap::new(),
             again: VecDeque::new(),
             entries: Vec::new(),
@@ -119,6 +126,7 @@ impl Engine {
                     Some(command) => self.take(command),
                 },
                 _ = ticks.tick() => self.tick(),
+                () = std::future::ready(()), if self.is_arriving() => self.arrive(),
             }
             for _ in 1..BATCH_COMMANDS_MAX {
                 let Ok(command) = commands.0.try_recv() else { break };
@@ -159,7 +167,9 @@ impl Engine {
                 }
             }
             Command::Happened(event) => self.apply(event),
-            Command::Admit { plan, board, span, done } => self.admit(*plan, &board, span, done),
+            Command::Admit { plan, board, span, done } => {
+                self.arrivals.push_back(Arrival::new(*plan, board, span, done));
+            }
             Command::Cancel(plan, done) => {
                 let is_living = self.living.contains(&plan);
                 if is_living {
@@ -234,29 +244,18 @@ impl Engine {
         }
     }
 
-    fn admit(&mut self, plan: NewPlan, board: &Arc<str>, span: Span, done: oneshot::Sender<PlanCounts>) {
-        let tasks: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
-        self.entries.push(Entry::PlanAdmitted(AdmittedPlan {
-            id: plan.id,
-            board: board.clone(),
-            roots: plan.roots.clone(),
-            tasks: tasks.clone(),
-            trace: node::propagate::of(&span),
-            admitted_unix_ms: unix_ms(),
-        }));
-        tracing::info!(parent: &span, plan = %plan.id, %board, tasks = tasks.len(), "plan admitted");
-        let board = board.clone();
-        self.begin(Beginning { plan: plan.id, board, tasks: tasks.into(), span, done: Some(done) }, plan);
-    }
-
     /// Hands a plan to the core.
     pub(super) fn begin(&mut self, beginning: Beginning, mut plan: NewPlan) {
-        for content in &mut plan.contents {
-            content.holders.extend(self.holders_of_last_run(&content.id));
-        }
+        self.name_holders(&mut plan.contents);
         self.living.insert(plan.id);
         self.steps.push(Step::Begin(Box::new(beginning)));
         self.apply(Event::PlanAdmitted(plan));
+    }
+
+    pub(super) fn name_holders(&self, contents: &mut [KnownContent]) {
+        for content in contents {
+            content.holders.extend(self.holders_of_last_run(&content.id));
+        }
     }
 
     /// Executors that are counted on by what the journal says, for as long as they may take to connect.
@@ -313,9 +312,4 @@ impl Engine {
         self.entries.push(Entry::Fact(fact));
         self.entries.extend(tail);
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,7 @@ pub use watch::{Snapshots, Watch};
 use bytes::Bytes;
 use event_log::EventLog;
 use model::{ExecutorName, PlanId, TaskId};
-use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TaskChange, TaskState, Waiting};
+use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TASKS_TOLD_MAX, TaskChange, TaskState, Waiting};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ impl Plans {
         let plan = Plan {
             id,
             board: board.clone(),
-            log: Mutex::new(EventLog::new(self.base, is_new)),
+            log: Mutex::new(EventLog::new(self.base, is_new && tasks.len() <= TASKS_TOLD_MAX)),
             changed: changes::Sender::new(self.base),
             presence: Mutex::new(Presence { watchers: 0, left: Instant::now(), patience: None }),
         };
