@@ -18,35 +18,25 @@ pub(super) struct Arrival {
     /// What is still to come before.
     contents: std::vec::IntoIter<KnownContent>,
     tasks: std::vec::IntoIter<TaskSpec>,
-    /// All its tasks.
-    ids: Arc<[TaskId]>,
+    tasks_len: usize,
+    comes_in_parts: bool,
     board: Arc<str>,
     span: Span,
     done: oneshot::Sender<PlanCounts>,
 }
 
 impl Arrival {
-    pub(super) fn new(
-        mut plan: NewPlan,
-        board: Arc<str>,
-        span: Span,
-        done: oneshot::Sender<PlanCounts>,
-    ) -> Self {
+    fn new(mut plan: NewPlan, board: Arc<str>, span: Span, done: oneshot::Sender<PlanCounts>) -> Self {
         let (contents, tasks) = (std::mem::take(&mut plan.contents), std::mem::take(&mut plan.tasks));
-        Self {
-            ids: tasks.iter().map(|task| task.id.clone()).collect(),
-            contents: contents.into_iter(),
-            tasks: tasks.into_iter(),
-            last: plan,
-            board,
-            span,
-            done,
-        }
+        let tasks_len = tasks.len();
+        let comes_in_parts = contents.len() + tasks_len > PART_MAX;
+        let (contents, tasks) = (contents.into_iter(), tasks.into_iter());
+        Self { last: plan, contents, tasks, tasks_len, comes_in_parts, board, span, done }
     }
 
-    /// The next part; nothing when only the last one is left. Tasks come after all contents, inputs before dependents.
+    /// The next part; nothing when only the last word is left, or the plan is small. Tasks come after all contents, inputs before dependents.
     fn part(&mut self) -> Option<PlanPart> {
-        if self.contents.len() + self.tasks.len() <= PART_MAX {
+        if !self.comes_in_parts || self.contents.len() + self.tasks.len() == 0 {
             return None;
         }
         let contents: Vec<_> = self.contents.by_ref().take(PART_MAX).collect();
@@ -55,7 +45,23 @@ impl Arrival {
     }
 }
 
+fn ids(tasks: &[TaskSpec]) -> Vec<TaskId> {
+    tasks.iter().map(|task| task.id.clone()).collect()
+}
+
 impl Engine {
+    /// A plan is to be admitted.
+    pub(super) fn expect(
+        &mut self,
+        plan: NewPlan,
+        board: Arc<str>,
+        span: Span,
+        done: oneshot::Sender<PlanCounts>,
+    ) {
+        self.parts.plans.begin(plan.id, &board, plan.tasks.len(), true);
+        self.arrivals.push_back(Arrival::new(plan, board, span, done));
+    }
+
     /// Whether there is something for [`Engine::arrive`].
     pub(super) fn is_arriving(&self) -> bool {
         self.is_to_be_placed || !self.arrivals.is_empty()
@@ -68,26 +74,32 @@ impl Engine {
         }
         let Some(arrival) = self.arrivals.front_mut() else { return };
         if let Some(mut part) = arrival.part() {
+            let tasks = ids(&part.tasks);
+            self.parts.plans.want(part.id, tasks.as_slice().into(), true);
+            self.parts_of_plans.push(Entry::PlanTasks(part.id, tasks));
             self.name_holders(&mut part.contents);
             return self.apply(Event::PlanArrives(part));
         }
-        let Some(Arrival { mut last, contents, tasks, ids, board, span, done }) = self.arrivals.pop_front()
+        let Some(Arrival { mut last, contents, tasks, tasks_len, comes_in_parts, board, span, done }) =
+            self.arrivals.pop_front()
         else {
             return;
         };
         (last.contents, last.tasks) = (contents.collect(), tasks.collect());
+        let tasks = ids(&last.tasks);
+        self.parts.plans.want(last.id, tasks.as_slice().into(), true);
         // The core places a large plan with the event after this.
-        self.is_to_be_placed = ids.len() > PART_MAX;
+        self.is_to_be_placed = comes_in_parts;
+        tracing::info!(parent: &span, plan = %last.id, %board, tasks = tasks_len, "plan admitted");
         self.remember(Entry::PlanAdmitted(AdmittedPlan {
             id: last.id,
-            board: board.clone(),
+            board,
             roots: last.roots.clone(),
-            tasks: ids.to_vec(),
+            tasks,
             trace: node::propagate::of(&span),
             admitted_unix_ms: unix_ms(),
         }));
-        tracing::info!(parent: &span, plan = %last.id, %board, tasks = ids.len(), "plan admitted");
-        self.begin(Beginning { plan: last.id, board, tasks: ids, span, done: Some(done) }, last);
+        self.begin(Beginning { plan: last.id, span, done: Some(done) }, last);
     }
 }
 

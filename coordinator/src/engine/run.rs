@@ -13,7 +13,6 @@ use scheduler::{
     Effect, Event, Fact, Holder, KnownContent, LeaseKey, NewPlan, PlanCounts, Settled, State, apply,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -59,8 +58,6 @@ pub(super) enum Step {
 /// A plan that begins, or goes on after a restart.
 pub(super) struct Beginning {
     pub(super) plan: PlanId,
-    pub(super) board: Arc<str>,
-    pub(super) tasks: Arc<[TaskId]>,
     pub(super) span: Span,
     /// Who waits for the admission; nobody after a restart.
     pub(super) done: Option<oneshot::Sender<PlanCounts>>,
@@ -81,6 +78,8 @@ pub struct Engine {
     /// Events that effects gave rise to: before anything that comes from outside.
     pub(super) again: VecDeque<Event>,
     entries: Vec<Entry>,
+    /// Nobody waits for these: only what follows them needs them.
+    pub(super) parts_of_plans: Vec<Entry>,
     steps: Vec<Step>,
     pub(super) clock: Clock,
     abandoned_looked: Instant,
@@ -105,6 +104,7 @@ impl Engine {
             admissions: HashMap::new(),
             again: VecDeque::new(),
             entries: Vec::new(),
+            parts_of_plans: Vec::new(),
             steps: Vec::new(),
             clock,
             abandoned_looked: now,
@@ -126,7 +126,11 @@ impl Engine {
                     Some(command) => self.take(command),
                 },
                 _ = ticks.tick() => self.tick(),
-                () = std::future::ready(()), if self.is_arriving() => self.arrive(),
+                () = std::future::ready(()), if self.is_arriving() => {
+                    self.arrive();
+                    // Who was woken meanwhile runs now: others do not take from a thread what it woke last.
+                    tokio::task::yield_now().await;
+                }
             }
             for _ in 1..BATCH_COMMANDS_MAX {
                 let Ok(command) = commands.0.try_recv() else { break };
@@ -139,6 +143,8 @@ impl Engine {
     /// Makes what was taken durable, performs it, and goes on with what follows from that.
     pub(super) async fn settle(&mut self) -> Result<(), EngineError> {
         loop {
+            let parts = std::mem::take(&mut self.parts_of_plans);
+            self.parts.journal.append_soon(parts).await.map_err(EngineError::Journal)?;
             let entries = std::mem::take(&mut self.entries);
             self.learn(&entries);
             self.parts.journal.append(entries).await.map_err(EngineError::Journal)?;
@@ -168,7 +174,7 @@ impl Engine {
             }
             Command::Happened(event) => self.apply(event),
             Command::Admit { plan, board, span, done } => {
-                self.arrivals.push_back(Arrival::new(*plan, board, span, done));
+                self.expect(*plan, board, span, done);
             }
             Command::Cancel(plan, done) => {
                 let is_living = self.living.contains(&plan);
