@@ -3,27 +3,42 @@ use crate::arena::{ContentIx, TaskIx};
 use crate::estimate::Described;
 use crate::plan::{Plan, PlanRoot, RootState};
 use crate::state::{Class, Phase, Task, TaskOutput};
-use crate::{Effect, NewPlan, Root, State};
-use alloc::{collections::BTreeSet, vec::Vec};
+use crate::{Effect, NewPlan, PlanPart, Root, State};
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 use model::{ContentId, PlanId, Requirement, TaskSpec};
 
+/// Tasks whose levels are counted together with their admission; of more with the next event, so that none takes too long.
+const LEVELS_AT_ONCE_MAX: usize = 10_000;
+
 impl State {
-    /// Admits a plan. One that is known already is left as it is, and only counted.
-    pub(crate) fn admit(&mut self, new: NewPlan) {
-        let id = new.id;
-        if self.plans.contains_key(&id) {
-            return self.out.push(Effect::Admitted { plan: id, counts: self.counts(id) });
+    /// Takes a part of a plan, for which nothing is done yet: its tasks rest. More of a plan that is admitted is left out.
+    pub(crate) fn arrive(&mut self, part: &PlanPart) {
+        if self.plans.get(&part.id).is_some_and(|plan| plan.is_whole) {
+            return;
         }
-        for known in &new.contents {
+        for known in &part.contents {
             self.learn_known(known);
         }
-        for binding in &new.bindings {
+        for binding in &part.bindings {
             self.learn_binding(binding);
         }
         // What that changed concerns the plans before this one.
         self.flush();
-        self.plans.insert(id, Plan::new(self.now));
-        let places = self.add_tasks(id, &new.tasks);
+        self.plans.entry(part.id).or_insert_with(|| Plan::new(self.now));
+        self.add_tasks(part.id, &part.tasks);
+    }
+
+    /// Admits a plan. One that is known already is left as it is, and only counted.
+    pub(crate) fn admit(&mut self, new: NewPlan) {
+        let id = new.id;
+        if self.plans.get(&id).is_some_and(|plan| plan.is_whole) {
+            return self.out.push(Effect::Admitted { plan: id, counts: self.counts(id) });
+        }
+        self.out.admitted = Some(id);
+        self.arrive(&PlanPart { id, tasks: new.tasks, contents: new.contents, bindings: new.bindings });
+        let Some(plan) = self.plans.get_mut(&id) else { return };
+        plan.is_whole = true;
+        let places: Vec<TaskIx> = plan.tasks.keys().copied().collect();
         for root in &new.roots {
             self.add_root(id, root);
         }
@@ -34,38 +49,39 @@ impl State {
             }
         }
         for (task, failure) in new.failed {
-            if let Some(place) = self.task_places.get(&task).copied()
+            if let Some(place) = self.task_place(&task)
                 && self.tasks[place].phase == Phase::Idle
             {
-                self.set_phase(place, Phase::Failed(failure));
+                self.set_phase(place, Phase::Failed(Box::new(failure)));
             }
         }
         self.start_roots(id);
         self.flush();
-        self.count_levels(&places);
+        if places.len() > LEVELS_AT_ONCE_MAX {
+            self.unlevelled = places;
+        } else {
+            self.count_levels(&places);
+        }
         self.queues.plans.insert(id);
         self.drains_changed = true;
-        self.out.admitted = Some(id);
         self.out.push(Effect::Admitted { plan: id, counts: self.counts(id) });
     }
 
-    fn add_tasks(&mut self, id: PlanId, specs: &[TaskSpec]) -> Vec<TaskIx> {
+    fn add_tasks(&mut self, id: PlanId, specs: &[TaskSpec]) {
         let mut fresh = Vec::new();
-        let mut places = Vec::with_capacity(specs.len());
         for spec in specs {
-            let known = self.task_places.get(&spec.id).copied();
+            let known = self.task_place(&spec.id);
             let place = known.unwrap_or_else(|| self.add_task(spec));
             if known.is_none() {
                 fresh.push((place, spec));
             }
+            self.estimate(place);
             self.join(place, id);
-            places.push(place);
         }
         // Now that every task has a place.
         for (place, spec) in fresh {
             self.add_inputs(place, spec);
         }
-        places
     }
 
     fn add_task(&mut self, spec: &TaskSpec) -> TaskIx {
@@ -75,18 +91,25 @@ impl State {
         for output in &spec.outputs {
             let id = ContentId { domain: spec.id.domain.clone(), path: output.path.clone() };
             let content = self.content(&id);
-            outputs.push(TaskOutput { name: output.name.clone(), content, made: content, bound: Vec::new() });
+            let name = output.name.as_str().into();
+            outputs.push(TaskOutput { name, content, made: content, bound: Box::default() });
         }
         let made: BTreeSet<ContentIx> = outputs.iter().map(|output| output.content).collect();
         let needs_resolution = spec.needs_resolution;
         let described = Described::new(&spec.id.path, &spec.name, spec.kind);
-        let task =
-            Task { id: spec.id.clone(), described, class, outputs, needs_resolution, ..Task::default() };
+        let task = Task {
+            id: spec.id.clone(),
+            described,
+            class,
+            outputs: outputs.into(),
+            needs_resolution,
+            ..Task::default()
+        };
         let place = self.tasks.insert(task);
         for content in made {
             self.contents[content].makers.push(place);
         }
-        self.task_places.insert(spec.id.clone(), place);
+        self.name_task(place);
         self.claim_bound(place);
         place
     }
@@ -101,38 +124,39 @@ impl State {
     }
 
     fn add_inputs(&mut self, place: TaskIx, spec: &TaskSpec) {
-        let mut inputs = BTreeSet::new();
-        for source in &spec.input_sources {
-            inputs.insert(self.content(source));
-        }
+        let mut inputs: Vec<ContentIx> =
+            spec.input_sources.iter().map(|source| self.content(source)).collect();
         let mut is_malformed = false;
         for input in &spec.input_derivations {
-            let maker = self.task_places.get(&input.task).map(|maker| &self.tasks[*maker]);
+            let maker = self.task_place(&input.task).map(|maker| &self.tasks[maker]);
             for name in &input.outputs {
-                let output = maker.and_then(|maker| maker.outputs.iter().find(|output| output.name == *name));
+                let output =
+                    maker.and_then(|maker| maker.outputs.iter().find(|output| *output.name == **name));
                 match output {
-                    Some(output) => _ = inputs.insert(output.content),
+                    Some(output) => inputs.push(output.content),
                     None => is_malformed = true,
                 }
             }
         }
+        inputs.sort_unstable();
+        inputs.dedup();
         let mut inputs_missing = 0;
         for input in &inputs {
             self.contents[*input].users.push(place);
-            inputs_missing += usize::from(!self.contents[*input].is_whole);
+            inputs_missing += u32::from(!self.contents[*input].is_whole);
         }
         let task = &mut self.tasks[place];
-        task.inputs = inputs.into_iter().collect();
+        task.inputs = inputs.into();
         task.inputs_missing = inputs_missing;
         task.is_malformed = is_malformed;
     }
 
     fn add_root(&mut self, id: PlanId, root: &Root) {
-        let task = self.task_places.get(&root.task).copied();
+        let task = self.task_place(&root.task);
         for name in &root.outputs {
             let output = task.and_then(|task| {
                 let outputs = &self.tasks[task].outputs;
-                outputs.iter().find(|output| output.name == *name).map(|output| (task, output.content))
+                outputs.iter().find(|output| *output.name == **name).map(|output| (task, output.content))
             });
             let Some(plan) = self.plans.get_mut(&id) else { return };
             let Some((task, content)) = output else {

@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
     state.now = state.now.max(now);
     state.started.get_or_insert(state.now);
+    state.level_admitted();
     match event {
+        Event::PlanArrives(part) => state.arrive(&part),
         Event::PlanAdmitted(plan) => state.admit(plan),
         Event::PlanCancelled(plan) => state.cancel_plan(plan),
         Event::ExecutorConnected { executor, boot, capability, running } => {

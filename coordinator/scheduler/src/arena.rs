@@ -1,6 +1,5 @@
 //! Vectors that are indexed by their own kind of number, with places that are used again.
 use alloc::vec::Vec;
-use core::marker::PhantomData;
 use core::ops::{Index, IndexMut};
 
 /// A place in an [`Arena`].
@@ -47,43 +46,52 @@ place!(
     ClassIx
 );
 /// Items at places; a place is used again when its item was removed.
+///
+/// Items lie in pages: growing moves none but those of the last page, and leaves no room unused.
 #[derive(Debug)]
 pub struct Arena<I, T> {
-    items: Vec<T>,
-    free: Vec<usize>,
-    places: PhantomData<I>,
+    pages: Vec<Vec<T>>,
+    free: Vec<I>,
 }
+
+/// Items of a full page.
+const PAGE_ITEMS: usize = 1024;
 
 impl<I: Place, T: Default> Arena<I, T> {
     /// An empty one.
     pub fn new() -> Self {
-        Self { items: Vec::new(), free: Vec::new(), places: PhantomData }
+        Self { pages: Vec::new(), free: Vec::new() }
     }
 
     /// Adds an item.
     pub fn insert(&mut self, item: T) -> I {
-        if let Some(position) = self.free.pop() {
-            self.items[position] = item;
-            return I::at(position);
+        if let Some(place) = self.free.pop() {
+            self[place] = item;
+            return place;
         }
-        self.items.push(item);
-        I::at(self.items.len() - 1)
+        let place = I::at(self.places_len());
+        match self.pages.last_mut() {
+            Some(page) if page.len() < PAGE_ITEMS => page.push(item),
+            _ => self.pages.push(alloc::vec![item]),
+        }
+        place
     }
 
     /// Removes an item; its place holds an empty one until it is used again.
     pub fn remove(&mut self, place: I) {
-        self.items[place.position()] = T::default();
-        self.free.push(place.position());
+        self[place] = T::default();
+        self.free.push(place);
     }
 
     /// Places that were ever used.
     pub fn places_len(&self) -> usize {
-        self.items.len()
+        let full = self.pages.len().saturating_sub(1) * PAGE_ITEMS;
+        full + self.pages.last().map_or(0, Vec::len)
     }
 
     /// All places, those without an item too.
     pub fn places(&self) -> impl Iterator<Item = I> + use<I, T> {
-        (0..self.items.len()).map(I::at)
+        (0..self.places_len()).map(I::at)
     }
 }
 
@@ -91,13 +99,15 @@ impl<I: Place, T> Index<I> for Arena<I, T> {
     type Output = T;
 
     fn index(&self, place: I) -> &T {
-        &self.items[place.position()]
+        let position = place.position();
+        &self.pages[position / PAGE_ITEMS][position % PAGE_ITEMS]
     }
 }
 
 impl<I: Place, T> IndexMut<I> for Arena<I, T> {
     fn index_mut(&mut self, place: I) -> &mut T {
-        &mut self.items[place.position()]
+        let position = place.position();
+        &mut self.pages[position / PAGE_ITEMS][position % PAGE_ITEMS]
     }
 }
 

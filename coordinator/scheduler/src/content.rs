@@ -2,18 +2,18 @@
 use crate::arena::{ContentIx, ExecutorIx, Marks};
 use crate::state::{Content, Facts};
 use crate::{Fact, Holder, State};
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::mem;
 use model::ContentId;
 
 impl State {
     /// The place of content, new if nobody has named it yet.
     pub(crate) fn content(&mut self, id: &ContentId) -> ContentIx {
-        if let Some(place) = self.content_places.get(id) {
-            return *place;
+        if let Some(place) = self.content_place(id) {
+            return place;
         }
         let place = self.contents.insert(Content { id: id.clone(), ..Content::default() });
-        self.content_places.insert(id.clone(), place);
+        self.name_content(place);
         place
     }
 
@@ -22,7 +22,7 @@ impl State {
         let item = &self.contents[content];
         let is_named = !(item.makers.is_empty() && item.users.is_empty() && item.referrers.is_empty());
         // Two outputs may have been bound to it: it is forgotten once.
-        let is_there = self.content_places.get(&item.id) == Some(&content);
+        let is_there = self.content_place(&item.id) == Some(content);
         if is_there
             && !is_named
             && item.roots.is_empty()
@@ -30,7 +30,7 @@ impl State {
             && !item.in_store
             && item.holders.is_empty()
         {
-            self.content_places.remove(&item.id);
+            self.unname_content(content);
             self.contents.remove(content);
             self.pulls.behind.remove(&content);
         }
@@ -38,23 +38,25 @@ impl State {
 
     /// Sets what is known of content's bytes.
     pub(crate) fn learn(&mut self, content: ContentIx, mut facts: Facts) {
-        facts.references.sort_unstable();
-        facts.references.dedup();
-        facts.references.retain(|reference| *reference != content);
+        let mut references = facts.references.into_vec();
+        references.sort_unstable();
+        references.dedup();
+        references.retain(|reference| *reference != content);
+        facts.references = references.into();
         if let Some(former) = self.contents[content].facts.take() {
-            for reference in former.references {
-                self.contents[reference].referrers.retain(|referrer| *referrer != content);
+            for reference in &former.references {
+                self.contents[*reference].referrers.retain(|referrer| *referrer != content);
             }
         }
         let (mut missing, mut unstored) = (0, 0);
         for reference in &facts.references {
             let item = &mut self.contents[*reference];
             item.referrers.push(content);
-            missing += usize::from(!item.is_whole);
-            unstored += usize::from(!item.is_stored);
+            missing += u32::from(!item.is_whole);
+            unstored += u32::from(!item.is_stored);
         }
         let item = &mut self.contents[content];
-        item.facts = Some(facts);
+        item.facts = Some(Box::new(facts));
         (item.references_missing, item.references_unstored) = (missing, unstored);
         self.refresh_content(content);
     }
@@ -187,7 +189,7 @@ impl State {
 }
 
 /// One less is missing where something is there now, one more where it is gone.
-fn step(missing: &mut usize, has_changed: bool, is_there: bool) {
+fn step(missing: &mut u32, has_changed: bool, is_there: bool) {
     if has_changed {
         *missing = if is_there { missing.saturating_sub(1) } else { missing.saturating_add(1) };
     }

@@ -147,10 +147,25 @@ pub struct Measurement {
     pub memory_bytes: u64,
 }
 
+/// A part of a plan that is too large to be admitted at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PlanPart {
+    /// Its name.
+    pub id: PlanId,
+    /// Some of its tasks: what they need is among them, or came before.
+    pub tasks: Vec<TaskSpec>,
+    /// As in [`NewPlan`].
+    pub contents: Vec<KnownContent>,
+    /// As in [`NewPlan`].
+    pub bindings: Vec<Binding>,
+}
+
 /// Something that happened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// A plan belongs to the cluster.
+    /// A part of a plan: nothing is done for it before the rest comes with [`Event::PlanAdmitted`].
+    PlanArrives(PlanPart),
+    /// A plan belongs to the cluster, with all that came before of it.
     PlanAdmitted(NewPlan),
     /// Nobody wants a plan any more (Cancel, or no client for too long).
     PlanCancelled(PlanId),

@@ -101,12 +101,14 @@ impl State {
         executor.leases.remove(&id);
         self.drains_changed |= executor.is_draining;
         let task = &mut self.tasks[lease.task];
-        if task.former.len() >= FORMER_LEASES_MAX {
-            task.former.remove(0);
+        let past = task.past_mut();
+        if past.former.len() >= FORMER_LEASES_MAX {
+            past.former.remove(0);
         }
-        task.former.push((lease.key, lease.executor));
+        past.former.reserve_exact(1);
+        past.former.push((lease.key, lease.executor));
         let duration_ms = self.now.0.saturating_sub(lease.granted.0);
-        task.last = Some(Attempt {
+        past.last = Some(Attempt {
             executor: lease.executor,
             platform: Some(lease.platform.clone()),
             duration_ms,
@@ -128,13 +130,15 @@ impl State {
 
     /// Ends all leases of a task and tells their executors. They are no attempts that ended.
     pub(crate) fn cancel_leases(&mut self, place: TaskIx) {
-        let last = self.tasks[place].last.clone();
+        let last = self.tasks[place].past().last.clone();
         while let Phase::Running(id) = self.tasks[place].phase
             && let Some(lease) = self.end_lease(id)
         {
             self.cancel_at(lease.executor, lease.key);
         }
-        self.tasks[place].last = last;
+        if let Some(past) = &mut self.tasks[place].past {
+            past.last = last;
+        }
     }
 
     pub(crate) fn cancel_at(&mut self, executor: ExecutorIx, lease: LeaseKey) {
@@ -165,7 +169,7 @@ impl State {
     /// Whether an executor once had this lease of this task, as far as anybody can tell: what an earlier run of the
     /// coordinator leased is not known.
     pub(crate) fn may_have_had(&self, place: TaskIx, key: LeaseKey, executor: ExecutorIx) -> bool {
-        key.id < self.settings.first_lease || self.tasks[place].former.contains(&(key, executor))
+        key.id < self.settings.first_lease || self.tasks[place].past().former.contains(&(key, executor))
     }
 
     /// An executor that connects says that it runs this: it goes on if the task is needed and nobody else has it.
@@ -178,7 +182,7 @@ impl State {
             }
             return self.cancel_at(executor, key);
         }
-        let Some(place) = self.task_places.get(&running.task).copied() else {
+        let Some(place) = self.task_place(&running.task) else {
             return self.cancel_at(executor, key);
         };
         let capability = &self.executors[executor].capability;
@@ -194,7 +198,9 @@ impl State {
         }
         let task = &mut self.tasks[place];
         task.epoch = task.epoch.max(key.epoch.0);
-        task.former.retain(|(former, _)| *former != key);
+        if let Some(past) = &mut task.past {
+            past.former.retain(|(former, _)| *former != key);
+        }
         self.enter_lease(key, place, executor, running.platform.clone());
     }
 }

@@ -3,7 +3,7 @@
 //! The largest level is the critical path. Levels follow what was measured: after every so many measurements they are
 //! counted anew, which costs each measurement a constant number of tasks.
 use crate::State;
-use crate::arena::{ClassIx, ExecutorIx, Place, TaskIx};
+use crate::arena::{ClassIx, ContentIx, ExecutorIx, Place, TaskIx};
 use crate::estimate::is_emulated;
 use alloc::{vec, vec::Vec};
 use core::cmp::Reverse;
@@ -13,9 +13,18 @@ const MEASUREMENTS_MIN: u64 = 8;
 const TASKS_PER_MEASUREMENT: u64 = 2;
 
 impl State {
+    /// Counts the levels of a large plan that was admitted with the last event: until then nothing was placed.
+    pub(crate) fn level_admitted(&mut self) {
+        if !self.unlevelled.is_empty() {
+            let tasks = core::mem::take(&mut self.unlevelled);
+            self.count_levels(&tasks);
+            self.placement_due = true;
+        }
+    }
+
     /// Counts levels anew if enough was measured since.
     pub(crate) fn refresh_levels(&mut self) {
-        let tasks = u64::try_from(self.task_places.len()).unwrap_or(u64::MAX);
+        let tasks = u64::try_from(self.task_names.len()).unwrap_or(u64::MAX);
         let enough = MEASUREMENTS_MIN.max(tasks / TASKS_PER_MEASUREMENT);
         let measured = self.estimates.measured();
         let has_new_speeds = self.levels_version != self.executors_version;
@@ -24,21 +33,21 @@ impl State {
         }
         self.levels_measured = measured;
         self.levels_version = self.executors_version;
-        let all: Vec<TaskIx> = self.task_places.values().copied().collect();
-        self.count_levels(&all);
-    }
-
-    /// Estimates these tasks, and counts their levels from the last to the first. Those in a circle count for themselves.
-    pub(crate) fn count_levels(&mut self, tasks: &[TaskIx]) {
-        for class in self.class_places.values().copied().collect::<Vec<_>>() {
-            self.refresh_class(class);
-        }
-        let mut users_left = vec![0_u32; self.tasks.places_len()];
-        for place in tasks {
+        let all: Vec<TaskIx> = self.task_names.iter().collect();
+        for place in &all {
             if self.tasks[*place].phase.is_open() {
                 self.estimate(*place);
             }
-            for maker in self.makers_of_inputs(*place) {
+        }
+        self.count_levels(&all);
+    }
+
+    /// Counts the levels of these tasks from the last to the first. Those in a circle count for themselves.
+    pub(crate) fn count_levels(&mut self, tasks: &[TaskIx]) {
+        let only_makers = self.only_makers();
+        let mut users_left = vec![0_u32; self.tasks.places_len()];
+        for place in tasks {
+            for maker in self.makers_of_inputs(*place, &only_makers) {
                 users_left[maker.position()] += 1;
             }
         }
@@ -55,7 +64,7 @@ impl State {
             let own = if is_to_do { task.best_ms } else { 0 };
             let level = levels[place.position()].saturating_add(own);
             self.set_level(place, level.max(1));
-            for maker in self.makers_of_inputs(place) {
+            for maker in self.makers_of_inputs(place, &only_makers) {
                 let at = maker.position();
                 // What is there already waits for nobody.
                 if is_to_do {
@@ -70,13 +79,30 @@ impl State {
         }
     }
 
-    fn makers_of_inputs(&self, place: TaskIx) -> impl Iterator<Item = TaskIx> {
-        let inputs = self.tasks[place].inputs.iter();
-        inputs.flat_map(|input| self.contents[*input].makers.iter().copied())
+    /// The maker of each content that has one alone: close together, since they are looked at once for each input.
+    fn only_makers(&self) -> Vec<Option<TaskIx>> {
+        let only = |content| match self.contents[content].makers.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        };
+        self.contents.places().map(only).collect()
+    }
+
+    fn makers_of_inputs<'a>(
+        &'a self,
+        place: TaskIx,
+        only_makers: &'a [Option<TaskIx>],
+    ) -> impl Iterator<Item = TaskIx> + 'a {
+        let makers = |input: &ContentIx| match &only_makers[input.position()] {
+            Some(only) => core::slice::from_ref(only),
+            None => self.contents[*input].makers.as_slice(),
+        };
+        self.tasks[place].inputs.iter().flat_map(makers).copied()
     }
 
     /// Estimates a task, on whoever is fastest.
     pub(crate) fn estimate(&mut self, place: TaskIx) {
+        self.refresh_class(self.tasks[place].class);
         let described = self.tasks[place].described;
         let work_ms = [false, true].map(|is_emulated| self.estimates.work_ms(described, is_emulated));
         self.tasks[place].work_ms = work_ms;

@@ -18,6 +18,7 @@ mod inventory;
 mod lease;
 mod level;
 mod memory;
+mod names;
 mod need;
 mod news;
 mod outbox;
@@ -37,7 +38,8 @@ pub use effect::{
     Snapshot, TaskChange, TaskState, Waiting,
 };
 pub use event::{
-    Binding, Event, Held, Holder, KnownContent, LeaseKey, Measurement, NewPlan, Resolution, Root,
+    Binding, Event, Held, Holder, KnownContent, LeaseKey, Measurement, NewPlan, PlanPart, Resolution, Root,
     RunningLease, Settings, Timestamp,
 };
+pub use news::TASKS_TOLD_MAX;
 pub use state::State;

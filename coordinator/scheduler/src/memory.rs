@@ -20,7 +20,7 @@ impl State {
     /// What a task is expected to need, in bytes; 0 when nobody knows.
     pub(crate) fn memory_bytes(&self, place: TaskIx) -> u64 {
         let task = &self.tasks[place];
-        self.estimates.memory_bytes(task.described).max(task.memory_bytes_min)
+        self.estimates.memory_bytes(task.described).max(task.past().memory_bytes_min)
     }
 
     /// What one build may have on an executor.
@@ -33,8 +33,9 @@ impl State {
 
     /// Whether an executor gives a task the memory that it needs. Where nobody does, those do that give most.
     pub(crate) fn is_big_enough(&self, task: TaskIx, class: ClassIx, executor: ExecutorIx) -> bool {
-        let needs = self.memory_bytes(task);
-        self.build_memory_bytes(executor) >= needs.min(self.classes[class].memory_bytes_max)
+        // Most say nothing of what a build may have: what it needs is not looked up then.
+        let has = self.build_memory_bytes(executor);
+        has == u64::MAX || has >= self.memory_bytes(task).min(self.classes[class].memory_bytes_max)
     }
 
     /// A task ended on an executor for want of memory. It needs more from now on: room of its own, then a bigger executor.
@@ -52,7 +53,7 @@ impl State {
             false if used_bytes == 0 => had,
             false => used_bytes.max(expected).saturating_mul(2).min(had),
         };
-        self.tasks[place].memory_bytes_min = needs;
+        self.tasks[place].past_mut().memory_bytes_min = needs;
         self.estimates.needs_memory(self.tasks[place].described, needs);
         let class = self.tasks[place].class;
         self.refresh_class(class);

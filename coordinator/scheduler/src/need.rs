@@ -3,7 +3,7 @@ use crate::arena::{ContentIx, TaskIx};
 use crate::plan::RootState;
 use crate::state::{Content, Phase, Task};
 use crate::{Fact, Settled, State};
-use alloc::{collections::BTreeSet, format, string::ToString, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, format, string::ToString, vec, vec::Vec};
 use core::mem;
 use model::{Failure, FailureClass};
 
@@ -98,7 +98,7 @@ impl State {
         for content in self.made_by(task) {
             self.demand_if_needed(content);
         }
-        self.release(self.tasks[task].inputs.clone());
+        self.release(self.tasks[task].inputs.to_vec());
     }
 
     /// Content that somebody still waits for is demanded, unless it is whole; so is what a task left to another one.
@@ -157,17 +157,17 @@ impl State {
 
     /// Adds the steps below content; gives its maker if that can never run.
     fn demand_one(&mut self, content: ContentIx, steps: &mut Vec<Step>) -> Option<TaskIx> {
-        if self.contents[content].is_whole {
+        let mark = self.content_marks.get(content);
+        if mark == Some(true) || self.contents[content].is_whole {
             return None;
         }
-        match self.content_marks.get(content) {
-            Some(true) => return None,
+        match mark {
             // On the way down from itself: it would have to be there before it can be.
-            Some(false) if self.contents[content].is_available() => {
+            Some(_) if self.contents[content].is_available() => {
                 self.queues.doomed.push(content);
                 return None;
             }
-            Some(false) => return self.choose_maker(content),
+            Some(_) => return self.choose_maker(content),
             None => _ = self.content_marks.enter(content),
         }
         steps.push(Step::ContentDone(content));
@@ -190,15 +190,17 @@ impl State {
         }
         let task = &mut self.tasks[maker];
         task.attempts_counted = 0;
-        task.avoided.clear();
+        if let Some(past) = &mut task.past {
+            past.avoided.clear();
+        }
         self.set_phase(maker, Phase::Waiting);
         self.refresh_task(maker);
         self.task_marks.enter(maker);
         steps.push(Step::TaskDone(maker));
-        let inputs = self.tasks[maker].inputs.iter();
-        steps.extend(
-            inputs.filter(|input| !self.contents[**input].is_whole).map(|input| Step::Content(*input)),
-        );
+        let is_missing = |input: &&ContentIx| {
+            self.content_marks.get(**input) != Some(true) && !self.contents[**input].is_whole
+        };
+        steps.extend(self.tasks[maker].inputs.iter().filter(is_missing).map(|input| Step::Content(*input)));
         None
     }
 
@@ -224,7 +226,7 @@ impl State {
     pub(crate) fn fail_task(&mut self, task: TaskIx, failure: Failure) {
         let id = self.tasks[task].id.clone();
         self.out.record(Fact::TaskSettled { task: id, settled: Settled::Failed(failure.clone()) });
-        self.fail_as(task, Phase::Failed(failure));
+        self.fail_as(task, Phase::Failed(Box::new(failure)));
     }
 
     fn fail_as(&mut self, task: TaskIx, phase: Phase) {

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use core::mem;
 use model::PlanId;
 
+/// Tasks that a plan may have whose tasks are told one by one when it is admitted: who watches a larger one needs a [`Snapshot`] first.
+pub const TASKS_TOLD_MAX: usize = 4_096;
 /// Tasks named in one word about a requirement that nobody meets.
 const WAITING_TASKS_MAX: usize = 20;
 /// Shortest time between two words about the same requirement that differ in the number of tasks only.
@@ -67,7 +69,9 @@ impl State {
                 self.out.tell(*id, News::Task(change));
             }
         }
-        if let Some((id, plan)) = admitted.and_then(|id| Some((id, self.plans.get(&id)?))) {
+        if let Some((id, plan)) = admitted.and_then(|id| Some((id, self.plans.get(&id)?)))
+            && plan.tasks.len() <= TASKS_TOLD_MAX
+        {
             for task in plan.tasks.keys() {
                 if let Some(change) = self.change(*task, plan) {
                     self.out.tell(id, News::Task(change));

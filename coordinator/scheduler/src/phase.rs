@@ -29,7 +29,13 @@ impl State {
                 self.queues.plans.insert(*id);
             }
         }
-        self.out.changed.insert(place);
+        // All tasks of a plan that is admitted are told anyway.
+        if self.out.admitted.is_none()
+            || task.plans.len() != 1
+            || task.plans.first().copied() != self.out.admitted
+        {
+            self.out.changed.insert(place);
+        }
     }
 
     /// A task's outputs are there, by a build or because somebody has them.
@@ -49,6 +55,8 @@ impl State {
         if plan.tasks.insert(place, task.phase == Phase::Done).is_some() {
             return;
         }
+        // Most have one plan for ever.
+        task.plans.reserve_exact(1);
         task.plans.push(id);
         plan.open += usize::from(task.phase.is_open());
         if task.phase == Phase::Ready {
@@ -107,7 +115,7 @@ impl State {
                 change.attempt = 0;
             }
             Phase::Done | Phase::Failed(_) => {
-                if let Some(last) = &task.last {
+                if let Some(last) = &task.past().last {
                     change.executor = Some(self.executors[last.executor].name.clone());
                     change.platform.clone_from(&last.platform);
                     change.duration_ms = last.duration_ms;
@@ -116,7 +124,7 @@ impl State {
             _ => {}
         }
         if let Phase::Failed(failure) = &task.phase {
-            change.failure = Some(failure.clone());
+            change.failure = Some((**failure).clone());
         }
         Some(change)
     }

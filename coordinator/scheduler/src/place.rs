@@ -56,7 +56,7 @@ type Ready = (Reverse<u64>, TaskId, TaskIx);
 impl State {
     /// Leases ready tasks to free slots until one of the two runs out, or all that are left wait for something better.
     pub(crate) fn place(&mut self) {
-        if self.is_in_grace() || !core::mem::take(&mut self.placement_due) {
+        if self.is_in_grace() || !self.unlevelled.is_empty() || !core::mem::take(&mut self.placement_due) {
             return;
         }
         self.refresh_levels();
@@ -95,7 +95,7 @@ impl State {
 
     /// Whether a task may go to an executor: to one that is big enough, and that had trouble with it only if there is no other.
     pub(crate) fn may_go(&self, task: TaskIx, class: ClassIx, executor: ExecutorIx) -> bool {
-        let avoided = &self.tasks[task].avoided;
+        let avoided = &self.tasks[task].past().avoided;
         let mut others = self.classes[class].eligible.iter().map(|(other, _)| *other);
         self.is_big_enough(task, class, executor)
             && (!avoided.contains(&executor)

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     /// Its tasks; true for those that were done without a build for this plan.
     pub(crate) tasks: BTreeMap<TaskIx, bool>,
     pub(crate) roots: Vec<PlanRoot>,
+    /// Admitted: all of it is here.
+    pub(crate) is_whole: bool,
     /// It wants something that its tasks do not make.
     pub(crate) is_malformed: bool,
     /// Tasks still to be done.
@@ -56,6 +58,7 @@ impl Plan {
             admitted,
             tasks: BTreeMap::new(),
             roots: Vec::new(),
+            is_whole: false,
             is_malformed: false,
             open: 0,
             roots_pending: 0,
@@ -64,6 +67,11 @@ impl Plan {
             ready: BTreeMap::new(),
             waiting_told: BTreeMap::new(),
         }
+    }
+
+    /// Nothing is left to wait for.
+    fn is_over(&self) -> bool {
+        self.is_whole && self.open == 0 && self.roots_pending == 0
     }
 }
 
@@ -115,7 +123,7 @@ impl State {
     pub(crate) fn finish_plans(&mut self) -> bool {
         let mut has_finished = false;
         while let Some(id) = self.queues.plans.pop_first() {
-            let is_over = self.plans.get(&id).is_some_and(|plan| plan.open == 0 && plan.roots_pending == 0);
+            let is_over = self.plans.get(&id).is_some_and(Plan::is_over);
             if is_over {
                 self.end_plan(id, false);
                 has_finished = true;
@@ -207,11 +215,11 @@ impl State {
                 let content = self.tasks[*place].outputs[position].content;
                 self.loosen(content);
             }
-            let task = core::mem::take(&mut self.tasks[*place]);
+            let class = self.tasks[*place].class;
+            self.unname_task(*place);
             self.tasks.remove(*place);
-            self.task_places.remove(&task.id);
             self.out.changed.remove(place);
-            self.leave_class(task.class);
+            self.leave_class(class);
         }
         for content in &touched {
             // Another plan's task may have counted on a task that is gone.

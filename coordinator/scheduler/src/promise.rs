@@ -3,7 +3,7 @@
 use crate::arena::{ContentIx, TaskIx};
 use crate::state::{Facts, Phase};
 use crate::{Binding, Effect, Fact, Resolution, State};
-use alloc::{collections::BTreeSet, string::String, vec, vec::Vec};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use model::{Failure, StorePath, TaskId};
 
 /// Steps from what stands for an output to its content: by the derivation that it was resolved to.
@@ -40,7 +40,7 @@ impl State {
 
     /// The content that stands for what a task's build gives, if it has no path.
     pub(crate) fn promise_of(&self, task: TaskIx, output: &str) -> Option<ContentIx> {
-        let made = self.tasks[task].outputs.iter().find(|made| made.name == output)?.made;
+        let made = self.tasks[task].outputs.iter().find(|made| &*made.name == output)?.made;
         self.contents[made].id.path.is_promise().then_some(made)
     }
 
@@ -56,7 +56,7 @@ impl State {
             return;
         }
         self.contents[promise].in_store = true;
-        self.learn(promise, Facts { nar_sha256: [0; 32], nar_size: 0, references: vec![to] });
+        self.learn(promise, Facts { nar_sha256: [0; 32], nar_size: 0, references: [to].into() });
         for maker in self.contents[promise].makers.clone() {
             self.claim_bound(maker);
         }
@@ -96,8 +96,8 @@ impl State {
         item.in_store = false;
         let former = item.facts.take();
         (item.references_missing, item.references_unstored) = (0, 0);
-        for reference in former.into_iter().flat_map(|facts| facts.references) {
-            self.contents[reference].referrers.retain(|referrer| *referrer != content);
+        for reference in former.iter().flat_map(|facts| &facts.references) {
+            self.contents[*reference].referrers.retain(|referrer| *referrer != content);
         }
         self.refresh_content(content);
     }
@@ -125,7 +125,8 @@ impl State {
             if made != content && !bound.contains(&made) {
                 bound.push(made);
             }
-            let former = core::mem::replace(&mut self.tasks[task].outputs[position].bound, bound.clone());
+            let new = bound.as_slice().into();
+            let former = core::mem::replace(&mut self.tasks[task].outputs[position].bound, new);
             let own: BTreeSet<_> = self.tasks[task].outputs.iter().map(|output| output.content).collect();
             for content in former.iter().filter(|content| !bound.contains(content) && !own.contains(content))
             {
@@ -148,15 +149,16 @@ impl State {
         self.set_phase(task, Phase::Resolving);
         let bound = self.bound_inputs(task);
         let item = &mut self.tasks[task];
-        item.resolutions += 1;
-        let (number, task) = (item.resolutions, item.id.clone());
+        let past = item.past_mut();
+        past.resolutions += 1;
+        let (number, task) = (past.resolutions, item.id.clone());
         self.out.push(Effect::Resolve { task, number, bound });
     }
 
     /// What a derivation comes to.
     pub(crate) fn resolved(&mut self, task: &TaskId, number: u64, resolution: Result<Resolution, Failure>) {
-        let Some(place) = self.task_places.get(task).copied() else { return };
-        if self.tasks[place].phase != Phase::Resolving || self.tasks[place].resolutions != number {
+        let Some(place) = self.task_place(task) else { return };
+        if self.tasks[place].phase != Phase::Resolving || self.tasks[place].past().resolutions != number {
             return;
         }
         let Resolution { outputs, contents, bindings } = match resolution {
@@ -172,7 +174,7 @@ impl State {
         for position in 0..self.tasks[place].outputs.len() {
             let output = &self.tasks[place].outputs[position];
             let content = output.content;
-            let is_named = |(name, _): &&(String, _)| *name == output.name;
+            let is_named = |(name, _): &&(String, _)| **name == *output.name;
             let Some((_, id)) = outputs.iter().find(is_named) else { continue };
             if !self.contents[content].id.path.is_promise() {
                 continue;

@@ -106,7 +106,7 @@ impl State {
 
     /// The content store has it.
     pub(crate) fn stored(&mut self, id: &ContentId) {
-        let known = self.content_places.get(id).copied();
+        let known = self.content_place(id);
         let is_new = known.is_none_or(|content| {
             self.pulls.in_flight.remove(&content);
             self.pulls.wanted.remove(&content);
@@ -121,7 +121,7 @@ impl State {
 
     /// These executors did not give it. One whose connection ended was only out of reach.
     pub(crate) fn pull_failed(&mut self, id: &ContentId, from: &[ExecutorName]) {
-        let Some(content) = self.content_places.get(id).copied() else { return };
+        let Some(content) = self.content_place(id) else { return };
         let was_under_way = self.pulls.in_flight.remove(&content);
         self.drains_changed = true;
         if self.contents[content].in_store {

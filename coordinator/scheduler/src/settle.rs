@@ -31,7 +31,7 @@ impl State {
                     self.measure(&lease);
                 }
             }
-        } else if let Some(place) = self.task_places.get(task).copied()
+        } else if let Some(place) = self.task_place(task)
             && let Outcome::Built(outputs) = outcome
         {
             self.late_result(place, executor, key, &outputs);
@@ -91,7 +91,7 @@ impl State {
         let Ok(outputs) = self.check(place, outputs) else { return };
         self.cancel_leases(place);
         let attempt = crate::state::Attempt { executor, platform: None, duration_ms: 0, memory_bytes: 0 };
-        self.tasks[place].last = Some(attempt);
+        self.tasks[place].past_mut().last = Some(attempt);
         self.built(place, executor, outputs);
     }
 
@@ -102,8 +102,8 @@ impl State {
         for output in outputs {
             let id = ContentId { domain: task.domain.clone(), path: output.path.clone() };
             // It may name whatever it likes.
-            let known = self.content_places.get(&id).filter(|known| made.contains(known));
-            let known = known.and_then(|known| self.contents[*known].facts.as_ref());
+            let known = self.content_place(&id).filter(|known| made.contains(known));
+            let known = known.and_then(|known| self.contents[known].facts.as_ref());
             if known.is_some_and(|known| known.nar_sha256 != output.facts.nar_sha256) {
                 let executor = self.executors[executor].name.clone();
                 return self.out.push(Effect::Differs { task, output: id.path, executor });
@@ -132,7 +132,7 @@ impl State {
         }
         let mut own = Vec::new();
         for made in &self.tasks[place].outputs {
-            let Some(output) = by_name.get(made.name.as_str()) else {
+            let Some(output) = by_name.get(&*made.name) else {
                 return Err(format!("output {} is missing", made.name));
             };
             let id = self.content_built(made, output)?;
@@ -148,7 +148,7 @@ impl State {
             }
             let references = references.into_iter().collect();
             settled.push(SettledOutput {
-                name: made.name.clone(),
+                name: made.name.clone().into(),
                 id,
                 facts: output.facts.clone(),
                 references,
@@ -211,7 +211,7 @@ impl State {
         for (promise, content) in bound {
             self.bind_and_record(promise, content);
         }
-        self.release(self.tasks[place].inputs.clone());
+        self.release(self.tasks[place].inputs.to_vec());
         // What an output refers to may have been lost meanwhile.
         for content in self.made_by(place) {
             self.demand_if_needed(content);
@@ -234,7 +234,7 @@ impl State {
             FailureClass::Cancelled => false,
             FailureClass::InputMissing => self.inputs_missing(place, executor, &failure.missing_inputs),
             FailureClass::OutOfMemory => {
-                let used_bytes = self.tasks[place].last.as_ref().map_or(0, |last| last.memory_bytes);
+                let used_bytes = self.tasks[place].past().last.as_ref().map_or(0, |last| last.memory_bytes);
                 self.ran_out_of_memory(place, executor, used_bytes)
             }
             class if class.is_retryable() => true,
@@ -257,8 +257,8 @@ impl State {
         }
         if counts || failure.class == FailureClass::Cancelled {
             let task = &mut self.tasks[place];
-            if !task.avoided.contains(&executor) {
-                task.avoided.push(executor);
+            if !task.past().avoided.contains(&executor) {
+                task.past_mut().avoided.push(executor);
             }
         }
         if !is_tried_elsewhere {

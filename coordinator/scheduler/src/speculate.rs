@@ -95,7 +95,11 @@ impl State {
             let is_other = *executor != straggler.executor;
             let has_room = self.is_big_enough(straggler.task, class, *executor)
                 && rooms.free_ms(*executor, self.memory_bytes(straggler.task)) == 0;
-            if !is_free || !is_other || !has_room || self.tasks[straggler.task].avoided.contains(executor) {
+            if !is_free
+                || !is_other
+                || !has_room
+                || self.tasks[straggler.task].past().avoided.contains(executor)
+            {
                 continue;
             }
             let is_emulated = is_emulated(platform);

@@ -1,13 +1,14 @@
 //! Everything that the core knows: tasks, contents, executors, leases, plans.
 use crate::arena::{Arena, ClassIx, ContentIx, ExecutorIx, Marks, TaskIx};
 use crate::estimate::{Described, Estimates};
+use crate::names::Names;
 use crate::outbox::Outbox;
 use crate::plan::Plan;
 use crate::quarantine::Conduct;
 use crate::{LeaseKey, Settings, Timestamp};
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, BTreeSet},
-    string::String,
     vec::Vec,
 };
 use core::cmp::Reverse;
@@ -24,9 +25,9 @@ pub struct State {
     /// When the first event came.
     pub(crate) started: Option<Timestamp>,
     pub(crate) tasks: Arena<TaskIx, Task>,
-    pub(crate) task_places: BTreeMap<TaskId, TaskIx>,
+    pub(crate) task_names: Names<TaskIx>,
     pub(crate) contents: Arena<ContentIx, Content>,
-    pub(crate) content_places: BTreeMap<ContentId, ContentIx>,
+    pub(crate) content_names: Names<ContentIx>,
     pub(crate) executors: Arena<ExecutorIx, Executor>,
     pub(crate) executor_places: BTreeMap<ExecutorName, ExecutorIx>,
     pub(crate) classes: Arena<ClassIx, Class>,
@@ -39,6 +40,8 @@ pub struct State {
     /// Counts changes of who may run what.
     pub(crate) executors_version: u64,
     pub(crate) estimates: Estimates,
+    /// Tasks of a large plan that was just admitted: their levels are counted with the next event.
+    pub(crate) unlevelled: Vec<TaskIx>,
     /// What levels were last counted with: measurements, and changes of executors.
     pub(crate) levels_measured: u64,
     pub(crate) levels_version: u64,
@@ -84,14 +87,12 @@ pub(crate) struct Pulls {
 pub(crate) struct Task {
     pub(crate) id: TaskId,
     pub(crate) class: ClassIx,
-    pub(crate) outputs: Vec<TaskOutput>,
+    pub(crate) outputs: Box<[TaskOutput]>,
     /// Without repetitions.
-    pub(crate) inputs: Vec<ContentIx>,
+    pub(crate) inputs: Box<[ContentIx]>,
     /// How many of `inputs` are not whole.
-    pub(crate) inputs_missing: usize,
+    pub(crate) inputs_missing: u32,
     pub(crate) needs_resolution: bool,
-    /// Questions what it comes to.
-    pub(crate) resolutions: u64,
     /// It names an input that nobody described, or depends on itself.
     pub(crate) is_malformed: bool,
     pub(crate) phase: Phase,
@@ -115,7 +116,16 @@ pub(crate) struct Task {
     pub(crate) attempts: u32,
     /// Attempts that ended by an executor's trouble since it was needed.
     pub(crate) attempts_counted: u32,
-    /// Who had that trouble.
+    /// What most tasks do not have yet.
+    pub(crate) past: Option<Box<Past>>,
+}
+
+/// What came of a task so far.
+#[derive(Debug)]
+pub(crate) struct Past {
+    /// Questions what it comes to.
+    pub(crate) resolutions: u64,
+    /// Who had trouble with it since it was needed.
     pub(crate) avoided: Vec<ExecutorIx>,
     /// Its last leases that are over: a late result may still be used.
     pub(crate) former: Vec<(LeaseKey, ExecutorIx)>,
@@ -125,15 +135,33 @@ pub(crate) struct Task {
     pub(crate) memory_bytes_min: u64,
 }
 
+impl Past {
+    const NONE: Self =
+        Self { resolutions: 0, avoided: Vec::new(), former: Vec::new(), last: None, memory_bytes_min: 0 };
+}
+
+impl Task {
+    /// What came of it so far.
+    pub(crate) fn past(&self) -> &Past {
+        const NONE: &Past = &Past::NONE;
+        self.past.as_deref().unwrap_or(NONE)
+    }
+
+    /// The same, to be added to.
+    pub(crate) fn past_mut(&mut self) -> &mut Past {
+        self.past.get_or_insert_with(|| Box::new(Past::NONE))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct TaskOutput {
-    pub(crate) name: String,
+    pub(crate) name: Box<str>,
     /// What others name.
     pub(crate) content: ContentIx,
     /// What a build gives: the same, or what it was last resolved to.
     pub(crate) made: ContentIx,
     /// What that is bound to, step by step: the task makes these as well.
-    pub(crate) bound: Vec<ContentIx>,
+    pub(crate) bound: Box<[ContentIx]>,
 }
 
 #[derive(Clone, Debug)]
@@ -162,7 +190,7 @@ pub(crate) enum Phase {
     Running(LeaseId),
     /// What it is for was there or was built.
     Done,
-    Failed(Failure),
+    Failed(Box<Failure>),
     DependencyFailed,
 }
 
@@ -192,18 +220,18 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) id: ContentId,
-    pub(crate) facts: Option<Facts>,
+    pub(crate) facts: Option<Box<Facts>>,
     pub(crate) in_store: bool,
     /// Executors that have it and are not lost; sorted.
     pub(crate) holders: Vec<ExecutorIx>,
     /// [`Content::is_available`], as of the last look.
     pub(crate) was_available: bool,
     /// Direct references that are not whole.
-    pub(crate) references_missing: usize,
+    pub(crate) references_missing: u32,
     /// Known, held, and all its references whole.
     pub(crate) is_whole: bool,
     /// Direct references that are not whole in the content store.
-    pub(crate) references_unstored: usize,
+    pub(crate) references_unstored: u32,
     /// Known, in the content store, and all its references so too.
     pub(crate) is_stored: bool,
     pub(crate) referrers: Vec<ContentIx>,
@@ -221,7 +249,7 @@ pub(crate) struct Facts {
     pub(crate) nar_sha256: [u8; 32],
     pub(crate) nar_size: u64,
     /// Without itself and repetitions.
-    pub(crate) references: Vec<ContentIx>,
+    pub(crate) references: Box<[ContentIx]>,
 }
 
 impl Content {
@@ -327,11 +355,10 @@ impl Default for Task {
         Self {
             id: nothing(),
             class: crate::arena::Place::at(0),
-            outputs: Vec::new(),
-            inputs: Vec::new(),
+            outputs: Box::default(),
+            inputs: Box::default(),
             inputs_missing: 0,
             needs_resolution: false,
-            resolutions: 0,
             is_malformed: false,
             phase: Phase::Idle,
             second: None,
@@ -344,10 +371,7 @@ impl Default for Task {
             epoch: 0,
             attempts: 0,
             attempts_counted: 0,
-            avoided: Vec::new(),
-            former: Vec::new(),
-            last: None,
-            memory_bytes_min: 0,
+            past: None,
         }
     }
 }
@@ -410,15 +434,20 @@ impl Default for Class {
 impl State {
     /// Knows nothing yet.
     pub fn new(settings: Settings) -> Self {
+        Self::seeded(settings, 0)
+    }
+
+    /// The same with a secret number, so that nobody can choose paths that are slow to find.
+    pub fn seeded(settings: Settings, seed: u64) -> Self {
         Self {
             next_lease: settings.first_lease,
             settings,
             now: Timestamp(0),
             started: None,
             tasks: Arena::new(),
-            task_places: BTreeMap::new(),
+            task_names: Names::new(seed),
             contents: Arena::new(),
-            content_places: BTreeMap::new(),
+            content_names: Names::new(seed),
             executors: Arena::new(),
             executor_places: BTreeMap::new(),
             classes: Arena::new(),
@@ -429,6 +458,7 @@ impl State {
             queues: Queues::default(),
             executors_version: 1,
             estimates: Estimates::default(),
+            unlevelled: Vec::new(),
             levels_measured: 0,
             levels_version: 0,
             drains_changed: false,

@@ -6,8 +6,8 @@ use model::{BootId, Epoch, FailureClass, InputDerivation, LeaseId, Outcome, Outp
 use proptest::collection::vec;
 use proptest::prelude::*;
 use scheduler::{
-    Binding, Event, Held, Holder, KnownContent, LeaseKey, NewPlan, Resolution, Root, RunningLease, Settings,
-    State, Timestamp, apply,
+    Binding, Event, Held, Holder, KnownContent, LeaseKey, NewPlan, PlanPart, Resolution, Root, RunningLease,
+    Settings, State, Timestamp, apply,
 };
 
 fn small() -> impl Strategy<Value = usize> {
@@ -186,7 +186,14 @@ fn event() -> impl Strategy<Value = Event> {
         number,
         resolution,
     });
+    let part = plan().prop_map(|NewPlan { id, tasks, contents, bindings, .. }| PlanPart {
+        id,
+        tasks,
+        contents,
+        bindings,
+    });
     prop_oneof![
+        2 => part.prop_map(Event::PlanArrives),
         2 => resolved,
         4 => plan().prop_map(Event::PlanAdmitted),
         1 => (0..4_u8).prop_map(|number| Event::PlanCancelled(PlanId([number; 16]))),

@@ -54,6 +54,8 @@ fn run(tasks: &[TaskSpec]) -> (Duration, Duration) {
     };
     let begin = Instant::now();
     let mut effects = send(Event::PlanAdmitted(plan));
+    // What is large is placed with the next event.
+    effects.extend(send(Event::Tick));
     let admitted = begin.elapsed();
     let mut leases: std::collections::VecDeque<Grant> = grants(&effects).into();
     let mut is_finished = finished(&effects, 1).is_some();

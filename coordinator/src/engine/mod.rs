@@ -1,5 +1,6 @@
 //! The engine: one task that owns the scheduler's state. It takes a batch of events, applies each, appends the facts to the
 //! journal once, and then performs the effects in order. It decides nothing.
+mod arrivals;
 mod clock;
 mod grant;
 mod holders;

@@ -50,8 +50,7 @@ impl Engine {
     }
 
     fn perform_begin(&mut self, beginning: Beginning) {
-        let Beginning { plan, board, tasks, span, done } = beginning;
-        self.parts.plans.begin(plan, &board, tasks, done.is_some());
+        let Beginning { plan, span, done } = beginning;
         self.traces.plan(plan, span);
         self.admissions.extend(done.map(|done| (plan, done)));
     }

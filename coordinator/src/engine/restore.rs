@@ -3,7 +3,7 @@ use super::holders::RecordedHolders;
 use super::roster::Roster;
 use super::run::{Beginning, Engine, EngineError};
 use super::traces;
-use crate::journal::{Entry, RecordedFailure, RecordedPlan};
+use crate::journal::{AdmittedPlan, Entry, RecordedFailure, RecordedPlan};
 use crate::knowledge::{Knowledge, KnowledgeError};
 use crate::submit::{Known, held, known_contents, resolve};
 use cas::ContentStore;
@@ -69,13 +69,8 @@ impl Engine {
         for failure in failures {
             self.parts.plans.restore_tail(&failure.task, failure.log_tail.clone());
         }
-        let beginning = Beginning {
-            plan: plan.id,
-            board: plan.board.clone(),
-            tasks: plan.tasks.clone().into(),
-            span,
-            done: None,
-        };
+        self.watchable(plan);
+        let beginning = Beginning { plan: plan.id, span, done: None };
         let failed = failures.iter().map(|known| (known.task.clone(), known.failure.clone()));
         let plan = NewPlan {
             id: plan.id,
@@ -89,6 +84,11 @@ impl Engine {
         Ok(())
     }
 
+    fn watchable(&self, plan: &AdmittedPlan) {
+        self.parts.plans.begin(plan.id, &plan.board, plan.tasks.len(), false);
+        self.parts.plans.want(plan.id, plan.tasks.clone().into(), false);
+    }
+
     /// A plan that ended stays watchable: what failed, what can be fetched, how it ended.
     fn restore_ended(
         &mut self,
@@ -97,7 +97,7 @@ impl Engine {
         summary: PlanSummary,
     ) {
         let plan = &recorded.plan;
-        self.parts.plans.begin(plan.id, &plan.board, plan.tasks.clone().into(), false);
+        self.watchable(plan);
         for failure in failures {
             self.parts.plans.restore_tail(&failure.task, failure.log_tail.clone());
         }

@@ -1,17 +1,19 @@
 //! The engine's loop: batch, apply, append, perform.
+use super::arrivals::Arrival;
 use super::clock::Clock;
 use super::holders::RecordedHolders;
 use super::roster::Roster;
 use super::sessions::Sessions;
 use super::traces::Traces;
 use super::{Command, Commands, Parts};
-use crate::journal::{AdmittedPlan, Entry, JournalError};
+use crate::journal::{Entry, JournalError};
 use crate::session::{End, Session};
 use model::{ContentId, ExecutorName, PlanId, TaskId};
-use scheduler::{Effect, Event, Fact, Holder, LeaseKey, NewPlan, PlanCounts, Settled, State, apply};
+use scheduler::{
+    Effect, Event, Fact, Holder, KnownContent, LeaseKey, NewPlan, PlanCounts, Settled, State, apply,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -56,8 +58,6 @@ pub(super) enum Step {
 /// A plan that begins, or goes on after a restart.
 pub(super) struct Beginning {
     pub(super) plan: PlanId,
-    pub(super) board: Arc<str>,
-    pub(super) tasks: Arc<[TaskId]>,
     pub(super) span: Span,
     /// Who waits for the admission; nobody after a restart.
     pub(super) done: Option<oneshot::Sender<PlanCounts>>,
@@ -72,10 +72,14 @@ pub struct Engine {
     pub(super) recorded_holders: RecordedHolders,
     pub(super) roster: Roster,
     pub(super) living: HashSet<PlanId>,
+    pub(super) arrivals: VecDeque<Arrival>,
+    pub(super) is_to_be_placed: bool,
     pub(super) admissions: HashMap<PlanId, oneshot::Sender<PlanCounts>>,
     /// Events that effects gave rise to: before anything that comes from outside.
     pub(super) again: VecDeque<Event>,
     entries: Vec<Entry>,
+    /// Nobody waits for these: only what follows them needs them.
+    pub(super) parts_of_plans: Vec<Entry>,
     steps: Vec<Step>,
     pub(super) clock: Clock,
     abandoned_looked: Instant,
@@ -88,16 +92,20 @@ impl Engine {
         let absent_ms = parts.settings.heartbeat_interval_ms.saturating_mul(HEARTBEATS_ABSENT);
         let clock = Clock::new(now, Duration::from_millis(absent_ms));
         Self {
-            state: State::new(parts.settings.clone()),
+            // Nobody can know where in the core's tables a path comes to be.
+            state: State::seeded(parts.settings.clone(), uuid::Uuid::new_v4().as_u64_pair().0),
             parts,
             sessions: Sessions::default(),
             traces: Traces::default(),
             recorded_holders: RecordedHolders::default(),
             roster: Roster::default(),
             living: HashSet::new(),
+            arrivals: VecDeque::new(),
+            is_to_be_placed: false,
             admissions: HashMap::new(),
             again: VecDeque::new(),
             entries: Vec::new(),
+            parts_of_plans: Vec::new(),
             steps: Vec::new(),
             clock,
             abandoned_looked: now,
@@ -119,6 +127,11 @@ impl Engine {
                     Some(command) => self.take(command),
                 },
                 _ = ticks.tick() => self.tick(),
+                () = std::future::ready(()), if self.is_arriving() => {
+                    self.arrive();
+                    // Who was woken meanwhile runs now: others do not take from a thread what it woke last.
+                    tokio::task::yield_now().await;
+                }
             }
             for _ in 1..BATCH_COMMANDS_MAX {
                 let Ok(command) = commands.0.try_recv() else { break };
@@ -131,6 +144,8 @@ impl Engine {
     /// Makes what was taken durable, performs it, and goes on with what follows from that.
     pub(super) async fn settle(&mut self) -> Result<(), EngineError> {
         loop {
+            let parts = std::mem::take(&mut self.parts_of_plans);
+            self.parts.journal.append_soon(parts).await.map_err(EngineError::Journal)?;
             let entries = std::mem::take(&mut self.entries);
             self.learn(&entries);
             self.parts.journal.append(entries).await.map_err(EngineError::Journal)?;
@@ -159,7 +174,9 @@ impl Engine {
                 }
             }
             Command::Happened(event) => self.apply(event),
-            Command::Admit { plan, board, span, done } => self.admit(*plan, &board, span, done),
+            Command::Admit { plan, board, span, done } => {
+                self.expect(*plan, board, span, done);
+            }
             Command::Cancel(plan, done) => {
                 let is_living = self.living.contains(&plan);
                 if is_living {
@@ -234,29 +251,18 @@ impl Engine {
         }
     }
 
-    fn admit(&mut self, plan: NewPlan, board: &Arc<str>, span: Span, done: oneshot::Sender<PlanCounts>) {
-        let tasks: Vec<TaskId> = plan.tasks.iter().map(|task| task.id.clone()).collect();
-        self.entries.push(Entry::PlanAdmitted(AdmittedPlan {
-            id: plan.id,
-            board: board.clone(),
-            roots: plan.roots.clone(),
-            tasks: tasks.clone(),
-            trace: node::propagate::of(&span),
-            admitted_unix_ms: unix_ms(),
-        }));
-        tracing::info!(parent: &span, plan = %plan.id, %board, tasks = tasks.len(), "plan admitted");
-        let board = board.clone();
-        self.begin(Beginning { plan: plan.id, board, tasks: tasks.into(), span, done: Some(done) }, plan);
-    }
-
     /// Hands a plan to the core.
     pub(super) fn begin(&mut self, beginning: Beginning, mut plan: NewPlan) {
-        for content in &mut plan.contents {
-            content.holders.extend(self.holders_of_last_run(&content.id));
-        }
+        self.name_holders(&mut plan.contents);
         self.living.insert(plan.id);
         self.steps.push(Step::Begin(Box::new(beginning)));
         self.apply(Event::PlanAdmitted(plan));
+    }
+
+    pub(super) fn name_holders(&self, contents: &mut [KnownContent]) {
+        for content in contents {
+            content.holders.extend(self.holders_of_last_run(&content.id));
+        }
     }
 
     /// Executors that are counted on by what the journal says, for as long as they may take to connect.
@@ -313,9 +319,4 @@ impl Engine {
         self.entries.push(Entry::Fact(fact));
         self.entries.extend(tail);
     }
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

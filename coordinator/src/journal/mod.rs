@@ -48,6 +48,8 @@ pub enum Entry {
         /// `facts.references` without itself, each with its domain.
         references: Vec<ContentId>,
     },
+    /// Tasks of a large plan that is to be admitted: without that they are forgotten.
+    PlanTasks(PlanId, Vec<TaskId>),
     /// A plan belongs to the cluster.
     PlanAdmitted(AdmittedPlan),
     /// A fact of the scheduler.
@@ -76,7 +78,7 @@ pub struct AdmittedPlan {
     pub board: Arc<str>,
     /// What is wanted.
     pub roots: Vec<Root>,
-    /// Every derivation below the roots.
+    /// Every derivation below the roots; in an entry without those of [`Entry::PlanTasks`].
     pub tasks: Vec<TaskId>,
     /// W3C trace context of the plan's span.
     pub trace: HashMap<String, String>,
@@ -216,6 +218,18 @@ impl Journal {
         let (done, durable) = oneshot::channel();
         self.appends.send(Append { entries, done }).await.map_err(|_| JournalError::Stopped)?;
         durable.await.unwrap_or(Err(JournalError::Stopped))
+    }
+
+    /// Appends entries that nobody waits for: what is appended after them is durable only if they are.
+    ///
+    /// # Errors
+    /// The journal has stopped.
+    pub async fn append_soon(&self, entries: Vec<Entry>) -> Result<(), JournalError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let (done, _) = oneshot::channel();
+        self.appends.send(Append { entries, done }).await.map_err(|_| JournalError::Stopped)
     }
 
     /// As [`Journal::append`], for what somebody may ask for again.

@@ -1,9 +1,10 @@
 //! Rows to what a coordinator knows when it starts.
 use super::{AdmittedPlan, JournalError, Recorded, RecordedFailure, RecordedPlan, fields};
-use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, StorePath};
+use model::{ContentId, ExecutorName, Failure, PathFacts, PlanId, StorePath, TaskId};
 use nix_formats::modulo::ModuloHash;
 use rusqlite::{Connection, Row};
 use scheduler::{Binding, Measurement};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What SQLite or a row says.
@@ -40,7 +41,7 @@ pub(super) fn recorded(database: &Connection) -> Result<Recorded, JournalError> 
             let to = ContentId { domain: promise.domain.clone(), path: StorePath::from_validated(&to) };
             Ok(Binding { promise, to })
         })?,
-        plans: all(database, "plans", "SELECT * FROM plans ORDER BY position", plan)?,
+        plans: plans(database)?,
         failures: all(database, "failures", "SELECT * FROM failures ORDER BY position", failure)?,
         measurements: all(
             database,
@@ -52,6 +53,24 @@ pub(super) fn recorded(database: &Connection) -> Result<Recorded, JournalError> 
             Ok(ExecutorName(row.get::<_, String>(0)?.into()))
         })?,
     })
+}
+
+/// Plans, with all their tasks: those of large ones came in parts.
+fn plans(database: &Connection) -> Result<Vec<RecordedPlan>, JournalError> {
+    let mut plans = all(database, "plans", "SELECT * FROM plans ORDER BY position", plan)?;
+    let parts = all(database, "plan_tasks", "SELECT plan, tasks FROM plan_tasks ORDER BY position", |row| {
+        let tasks: String = row.get(1)?;
+        Ok((PlanId(row.get(0)?), fields::parse_ids(&tasks).ok_or(Trouble::Row("tasks"))?))
+    })?;
+    let mut tasks: HashMap<PlanId, Vec<TaskId>> = HashMap::new();
+    parts.into_iter().for_each(|(plan, part)| tasks.entry(plan).or_default().extend(part));
+    for RecordedPlan { plan, .. } in &mut plans {
+        if let Some(mut first) = tasks.remove(&plan.id) {
+            first.append(&mut plan.tasks);
+            plan.tasks = first;
+        }
+    }
+    Ok(plans)
 }
 
 fn all<T>(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// How long the database may belong to somebody else.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
@@ -53,8 +53,14 @@ const EXECUTORS: &str = "CREATE TABLE executors (name TEXT PRIMARY KEY) STRICT, 
 /// Since version 5: the most memory that a build had at once, in bytes; 0 when that is not known.
 const MEMORY: &str = "ALTER TABLE measurements ADD COLUMN memory_bytes INTEGER NOT NULL DEFAULT 0;";
 
+/// Since version 6: tasks of large plans, in the order in which they came; the plan's own row has those that came last.
+const PLAN_TASKS: &str = "
+    CREATE TABLE plan_tasks (
+        position INTEGER PRIMARY KEY AUTOINCREMENT, plan BLOB NOT NULL, tasks TEXT NOT NULL) STRICT;
+";
+
 /// What later versions have added, in their order, from version 2 on.
-const LATER: [&str; 4] = [BINDINGS, MEASUREMENTS, EXECUTORS, MEMORY];
+const LATER: [&str; 5] = [BINDINGS, MEASUREMENTS, EXECUTORS, MEMORY, PLAN_TASKS];
 
 /// Opens the database for this process alone, makes its tables if there are none, and counts the run.
 pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
@@ -81,6 +87,10 @@ pub(super) fn open(path: &Path) -> Result<Connection, JournalError> {
         _ => return Err(JournalError::Version { path: path.to_path_buf(), found, known: VERSION }),
     }
     transaction.pragma_update(None, "user_version", VERSION).map_err(attempt)?;
+    // Of plans whose admission was cut short.
+    transaction
+        .execute("DELETE FROM plan_tasks WHERE plan NOT IN (SELECT id FROM plans)", [])
+        .map_err(attempt)?;
     transaction
         .execute(
             "INSERT INTO counters VALUES ('run', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1",

@@ -109,6 +109,32 @@ async fn a_build_replaces_a_failure_and_older_facts() {
 }
 
 #[tokio::test]
+async fn tasks_that_came_in_parts_come_back_in_order_and_those_of_a_plan_that_was_not_admitted_are_forgotten()
+{
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, thread, _) = open(directory.path()).unwrap();
+    let tasks = |names: [&str; 2]| names.map(id).to_vec();
+    for (number, names) in [(1, ["x.drv", "y.drv"]), (2, ["other.drv", "lost.drv"]), (1, ["z.drv", "w.drv"])]
+    {
+        journal.append_soon(vec![Entry::PlanTasks(plan(number).id, tasks(names))]).await.unwrap();
+    }
+    journal.append(vec![Entry::PlanAdmitted(plan(1))]).await.unwrap();
+    drop(journal);
+    thread.join();
+    let (journal, thread, recorded) = open(directory.path()).unwrap();
+    let expected = [tasks(["x.drv", "y.drv"]), tasks(["z.drv", "w.drv"]), plan(1).tasks].concat();
+    assert_eq!(recorded.plans[0].plan.tasks, expected);
+    journal.append(vec![Entry::PlanForgotten(plan(1).id)]).await.unwrap();
+    // The same name again, of another time: nothing of the former is left.
+    journal.append(vec![Entry::PlanAdmitted(plan(1)), Entry::PlanAdmitted(plan(2))]).await.unwrap();
+    drop(journal);
+    thread.join();
+    let (_, _, recorded) = open(directory.path()).unwrap();
+    let found: Vec<_> = recorded.plans.iter().map(|recorded| recorded.plan.tasks.clone()).collect();
+    assert_eq!(found, [plan(1).tasks, plan(2).tasks]);
+}
+
+#[tokio::test]
 async fn an_ended_plan_is_remembered_until_it_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
     let summary = PlanSummary { succeeded: true, tasks_built: 4, duration_ms: 77, ..PlanSummary::default() };
@@ -259,7 +285,8 @@ async fn what_version_4_measured_is_read_without_memory() {
     drop(open(directory.path()).unwrap().0);
     write_raw(
         directory.path(),
-        "ALTER TABLE measurements DROP COLUMN memory_bytes;
+        "DROP TABLE plan_tasks;
+         ALTER TABLE measurements DROP COLUMN memory_bytes;
          INSERT INTO measurements (derivation, name, kind, is_emulated, work_ms) VALUES ('/nix/store/a', 'a', 'heavy', 1, 7);
          PRAGMA user_version = 4;",
     );
@@ -275,7 +302,7 @@ async fn a_journal_that_is_not_understood_is_left_as_it_is() {
     // Of a later program.
     write_raw(directory.path(), "PRAGMA user_version = 99");
     let error = open(directory.path()).unwrap_err();
-    assert!(matches!(error, JournalError::Version { found: 99, known: 5, .. }), "{error}");
+    assert!(matches!(error, JournalError::Version { found: 99, known: 6, .. }), "{error}");
     // An earlier one that holds what it never wrote.
     write_raw(
         directory.path(),

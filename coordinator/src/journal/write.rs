@@ -24,6 +24,10 @@ fn write(to: &Transaction<'_>, entry: &Entry) -> Result<()> {
             .execute(params![path.as_str(), &**text, modulo.0])
             .map(drop),
         Entry::Content { id, facts, references } => content(to, id, facts, references),
+        Entry::PlanTasks(plan, tasks) => to
+            .prepare_cached("INSERT INTO plan_tasks (plan, tasks) VALUES (?1, ?2)")?
+            .execute(params![plan.0, fields::ids(tasks)])
+            .map(drop),
         Entry::PlanAdmitted(plan) => admitted(to, plan),
         Entry::Fact(fact) => write_fact(to, fact),
         Entry::LogTail { task, tail } => to
@@ -39,6 +43,7 @@ fn write(to: &Transaction<'_>, entry: &Entry) -> Result<()> {
             .execute(params![&*executor.0])
             .map(drop),
         Entry::PlanForgotten(plan) => {
+            to.prepare_cached("DELETE FROM plan_tasks WHERE plan = ?1")?.execute(params![plan.0])?;
             to.prepare_cached("DELETE FROM plans WHERE id = ?1")?.execute(params![plan.0]).map(drop)
         }
     }

@@ -10,7 +10,7 @@ pub use watch::{Snapshots, Watch};
 use bytes::Bytes;
 use event_log::EventLog;
 use model::{ExecutorName, PlanId, TaskId};
-use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TaskChange, TaskState, Waiting};
+use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TASKS_TOLD_MAX, TaskChange, TaskState, Waiting};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ struct Presence {
 struct Book {
     plans: HashMap<PlanId, Arc<Plan>>,
     /// Tasks of living plans.
-    tasks: HashMap<PlanId, Arc<[TaskId]>>,
+    tasks: HashMap<PlanId, Vec<Arc<[TaskId]>>>,
     /// Living plans by task.
     wanting: HashMap<TaskId, Vec<PlanId>>,
     logs: TaskLogs,
@@ -75,27 +75,32 @@ impl Plans {
         Self { book: Arc::default(), base: run.saturating_sub(1) << 32 }
     }
 
-    /// A plan begins to be watchable; `is_new` unless it comes from the journal.
-    pub fn begin(&self, id: PlanId, board: &Arc<str>, tasks: Arc<[TaskId]>, is_new: bool) {
+    /// A plan with so many tasks begins to be watchable; `is_new` unless it comes from the journal.
+    pub fn begin(&self, id: PlanId, board: &Arc<str>, tasks_len: usize, is_new: bool) {
         let plan = Plan {
             id,
             board: board.clone(),
-            log: Mutex::new(EventLog::new(self.base, is_new)),
+            log: Mutex::new(EventLog::new(self.base, is_new && tasks_len <= TASKS_TOLD_MAX)),
             changed: changes::Sender::new(self.base),
             presence: Mutex::new(Presence { watchers: 0, left: Instant::now(), patience: None }),
         };
+        locked(&self.book).plans.insert(id, Arc::new(plan));
+    }
+
+    /// Some of a plan's tasks.
+    pub fn want(&self, id: PlanId, tasks: Arc<[TaskId]>, is_new: bool) {
         let mut book = locked(&self.book);
+        let Some(plan) = book.plans.get(&id).cloned() else { return };
         for task in &*tasks {
             book.wanting.entry(task.clone()).or_default().push(id);
             // Another plan has it built already.
             let so_far = book.logs.so_far(task);
             if is_new && !so_far.is_empty() {
                 let piece = PlanEvent::Log { derivation: task.path.clone(), text: so_far.into() };
-                locked(&plan.log).push_log(piece);
+                plan.change(|log| log.push_log(piece));
             }
         }
-        book.tasks.insert(id, tasks);
-        book.plans.insert(id, Arc::new(plan));
+        book.tasks.entry(id).or_default().push(tasks);
     }
 
     /// Tells the watchers of a plan.
@@ -275,7 +280,7 @@ impl Book {
 
     /// The plan wants no task any more.
     fn end(&mut self, id: PlanId) {
-        for task in self.tasks.remove(&id).iter().flat_map(|tasks| &**tasks) {
+        for task in self.tasks.remove(&id).iter().flatten().flat_map(|tasks| &**tasks) {
             let Some(wanting) = self.wanting.get_mut(task) else { continue };
             wanting.retain(|other| *other != id);
             if wanting.is_empty() {

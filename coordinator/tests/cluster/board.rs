@@ -8,6 +8,7 @@ use proto::v1::plan_event::Event;
 use proto::v1::plans_client::PlansClient;
 use proto::v1::submit_request::Request;
 use proto::v1::submit_response::Response;
+use std::collections::HashMap;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,6 +47,7 @@ impl Board {
         let requests =
             ReceiverStream::new(requests).map(|request| v1::SubmitRequest { request: Some(request) });
         let wanted = vec![v1::Wanted { derivation: wanted.path.clone(), outputs: Vec::new() }];
+        let texts: HashMap<&str, &Drv> = derivations.iter().map(|drv| (drv.path.as_str(), *drv)).collect();
         let start = v1::SubmitStart { protocol_version: 1, wanted, keep_going: true, cancel_when_left_s };
         answers.send(Request::Start(start)).await.unwrap();
         let mut responses = self.plans.submit(requests).await.unwrap().into_inner();
@@ -56,8 +58,7 @@ impl Board {
                 Response::Need(need) => {
                     assert!(need.sources.is_empty());
                     for path in need.derivations {
-                        let drv = derivations.iter().find(|drv| drv.path == path).unwrap();
-                        let text = drv.text.clone().into();
+                        let text = texts[path.as_str()].text.clone().into();
                         answers.send(Request::Derivation(v1::Derivation { path, text })).await.unwrap();
                     }
                 }

@@ -68,6 +68,48 @@ async fn plans_go_on_and_nothing_is_built_twice() {
     assert!(finished.succeeded, "{finished:?}");
 }
 
+/// More than the core takes at once, and more than are told one by one.
+#[tokio::test]
+async fn a_large_plan_is_shown_as_a_whole_and_goes_on_with_all_its_tasks() {
+    const GROUPS: usize = 45;
+    const EACH: usize = 100;
+    const TASKS: usize = GROUPS * (EACH + 1) + 3;
+    let coordinator = Coordinator::start("").await;
+    let executor = Executor::new(&coordinator, "x1").await;
+    let first = drv("first", &[], &[]);
+    let second = drv("second", &[&first], &[]);
+    let wide = |group: usize| (0..EACH).map(move |number| format!("wide-{group}-{number}"));
+    let wide = |group: usize| wide(group).map(|name| drv(&name, &[&second], &[])).collect::<Vec<_>>();
+    let wide: Vec<_> = (0..GROUPS).map(wide).collect();
+    let group = |(number, wide): (usize, &Vec<_>)| {
+        drv(&format!("group-{number}"), &wide.iter().collect::<Vec<_>>(), &[])
+    };
+    let groups: Vec<_> = wide.iter().enumerate().map(group).collect();
+    let all = drv("all", &groups.iter().collect::<Vec<_>>(), &[]);
+    let derivations: Vec<_> = wide.iter().flatten().chain(&groups).chain([&first, &second, &all]).collect();
+    let mut board = Board::new(&coordinator, "b").await;
+    let admitted = board.submit(&all, &derivations).await;
+    assert_eq!(admitted.tasks_total as usize, TASKS);
+    let whole = async |board: &mut Board| {
+        let mut watch = board.watch(&admitted.plan_id, 0, false).await.unwrap();
+        let Some(Event::Snapshot(snapshot)) = watch.next().await.unwrap() else { panic!("not a snapshot") };
+        assert_eq!(snapshot.tasks.len(), TASKS);
+        watch
+    };
+    let mut watch = whole(&mut board).await;
+    let mut session = executor.connect(&coordinator).await;
+    let lease = session.lease(&first).await;
+    session.built(&lease, vec![executor.make(&first, "shared", b"first")]).await;
+    session.acknowledge(&lease).await;
+    watch.state(&first, v1::TaskState::Done).await;
+
+    let coordinator = coordinator.stop().await.start().await;
+    let mut session = executor.connect(&coordinator).await;
+    session.heartbeat(&[]).await;
+    session.lease(&second).await;
+    whole(&mut Board::new(&coordinator, "b").await).await;
+}
+
 #[tokio::test]
 async fn an_ended_plan_and_its_failure_are_still_told() {
     let coordinator = Coordinator::start("").await;

@@ -97,17 +97,22 @@ impl Belief {
 }
 
 impl World {
+    fn learn_contents(&mut self, contents: &[KnownContent]) {
+        for known in contents {
+            let executors = self.holders(known);
+            self.belief.learn(&self.graph, known, &executors, self.now_ms);
+        }
+    }
+
     /// What an event tells the core.
     pub fn before(&mut self, event: &Event) {
         let now_ms = self.now_ms;
         match event {
             Event::PlanAdmitted(plan) => {
                 self.belief.plans.insert(plan.id.0[0]);
-                for known in &plan.contents {
-                    let executors = self.holders(known);
-                    self.belief.learn(&self.graph, known, &executors, now_ms);
-                }
+                self.learn_contents(&plan.contents);
             }
+            Event::PlanArrives(part) => self.learn_contents(&part.contents),
             Event::Resolved { resolution: Ok(resolution), .. } => {
                 for known in &resolution.contents {
                     let content = self.graph.content_places[&known.id];

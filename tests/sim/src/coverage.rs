@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Kinds of events.
-pub const EVENTS: [&str; 14] = [
+pub const EVENTS: [&str; 15] = [
     "PlanAdmitted",
     "PlanCancelled",
     "ExecutorConnected",
@@ -20,6 +20,7 @@ pub const EVENTS: [&str; 14] = [
     "Remembered",
     "Tick",
     "AttemptUsed",
+    "PlanArrives",
 ];
 
 /// The kind of an event, as a position in [`EVENTS`].
@@ -40,6 +41,7 @@ pub fn kind(event: &Event) -> usize {
         // Worlds end the time of grace by the clock, at every length; this ends it as a tick does.
         Event::AllBack | Event::Tick => 12,
         Event::AttemptUsed { .. } => 13,
+        Event::PlanArrives(_) => 14,
     }
 }
 

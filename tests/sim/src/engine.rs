@@ -9,7 +9,8 @@ use crate::journal::Entry;
 use crate::world::World;
 use model::{ContentId, ExecutorName, LeaseId, StorePath, TaskId};
 use scheduler::{
-    Effect, Event, Held, Holder, KnownContent, News, Resolution, Settings, State, Timestamp, apply,
+    Effect, Event, Held, Holder, KnownContent, NewPlan, News, PlanPart, Resolution, Settings, State,
+    Timestamp, apply,
 };
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -25,6 +26,8 @@ pub struct Engine {
     again: VecDeque<Event>,
     /// What is to be told next.
     pub pending: VecDeque<Event>,
+    /// A plan of which the core has a part.
+    pub arriving: Option<u8>,
     /// What the journal said that executors hold, of those that have not said it themselves.
     last_run: Vec<Bits>,
     /// Executors whose end nobody was told of.
@@ -42,6 +45,7 @@ impl Engine {
             steps: vec![],
             again: VecDeque::new(),
             pending: VecDeque::new(),
+            arriving: None,
             last_run: vec![Bits::default(); executors],
             is_silent: vec![false; executors],
             claims: vec![Bits::default(); executors],
@@ -236,6 +240,14 @@ impl World {
         }
         plan.contents = self.known(&named);
         Event::PlanAdmitted(plan)
+    }
+
+    /// Half of a plan's tasks, those that need no others first.
+    pub fn part(&self, number: u8) -> Event {
+        let Event::PlanAdmitted(plan) = self.submission(number, false) else { unreachable!() };
+        let NewPlan { id, mut tasks, contents, bindings, .. } = plan;
+        tasks.truncate(tasks.len() / 2);
+        Event::PlanArrives(PlanPart { id, tasks, contents, bindings })
     }
 
     /// What is known of contents and what they refer to, and who should have them.

@@ -88,7 +88,7 @@ impl Fault {
 }
 
 /// One in so many events of a kind is followed by a fault: of rare kinds more, so that everything meets everything.
-const STRIKES: [usize; coverage::EVENTS.len()] = [15, 3, 12, 80, 150, 2, 6, 80, 100, 80, 5, 6, 100, 100];
+const STRIKES: [usize; coverage::EVENTS.len()] = [15, 3, 12, 80, 150, 2, 6, 80, 100, 80, 5, 6, 100, 100, 15];
 /// So many times another fault is tried where one could do nothing.
 const TRIES: usize = 6;
 /// Clients that leave come back until there are so many.

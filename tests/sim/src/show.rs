@@ -13,6 +13,14 @@ pub fn event(event: &Event) -> String {
             plan.roots.len(),
             plan.contents.len()
         ),
+        Event::PlanArrives(part) => {
+            format!(
+                "PlanArrives {}: {} tasks, {} contents",
+                part.id.0[0],
+                part.tasks.len(),
+                part.contents.len()
+            )
+        }
         Event::PlanCancelled(plan) => format!("PlanCancelled {}", plan.0[0]),
         Event::ExecutorConnected { executor, boot, running, .. } => {
             format!("ExecutorConnected {executor}, boot {}, runs {}", boot.0[0], running.len())

@@ -180,10 +180,10 @@ impl World {
         }
         for _ in 0..CALM_STEPS_MAX {
             self.settle();
-            if self.unborn.is_empty() && self.journal.living.is_empty() {
+            if self.is_all_admitted() && self.journal.living.is_empty() {
                 return self.check_nothing_runs();
             }
-            while !self.unborn.is_empty() {
+            while !self.is_all_admitted() {
                 self.admit();
             }
             self.go_on();
@@ -301,8 +301,20 @@ impl World {
         }
     }
 
+    fn is_all_admitted(&self) -> bool {
+        self.unborn.is_empty() && self.engine.arriving.is_none()
+    }
+
     fn admit(&mut self) {
-        if let Some(number) = self.unborn.pop() {
+        // Some come in parts, and much may happen between two.
+        if self.engine.arriving.is_none() && self.random.once_in(2) {
+            self.engine.arriving = self.unborn.pop();
+            if let Some(number) = self.engine.arriving {
+                let event = self.part(number);
+                return self.tell(event);
+            }
+        }
+        if let Some(number) = self.engine.arriving.take().or_else(|| self.unborn.pop()) {
             let event = self.submission(number, false);
             self.engine.admit(number);
             self.tell(event);

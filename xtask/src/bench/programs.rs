@@ -9,7 +9,7 @@ use crate::command::command;
 
 /// Compiles them with all optimisations, runs them one after the other, and reads what they found.
 pub fn measure() -> Result<Vec<Measured>> {
-    let programs = ["executor", "submit", "scheduler", "journal", "cluster"];
+    let programs = ["executor", "submit", "scheduler", "journal", "admission", "dispatch", "cluster"];
     let mut cargo = command("cargo", &["bench", "--workspace"]);
     cargo.args(programs.iter().flat_map(|program| ["--bench", program]));
     let child =
