@@ -50,6 +50,9 @@ struct Look {
     ready: Pairs,
     /// Tasks of each class.
     tasks: Vec<usize>,
+    /// What each content says of itself: looked at once for each that refers to it.
+    is_whole: Vec<bool>,
+    is_stored: Vec<bool>,
     /// Contents on their way into the content store.
     is_pulled: Vec<bool>,
     /// Contents that were found to be worked on, and to be pulled, with everything below them.
@@ -69,6 +72,8 @@ impl Look {
         Self {
             ready: Pairs::default(),
             tasks: vec![0; state.classes.places_len()],
+            is_whole: state.contents.places().map(|place| state.contents[place].is_whole).collect(),
+            is_stored: state.contents.places().map(|place| state.contents[place].is_stored).collect(),
             is_pulled,
             is_demanded: vec![false; contents],
             is_fetched: vec![false; contents],
@@ -96,21 +101,21 @@ impl State {
         self.check_briefly()?;
         let mut look = Look::at(self);
         self.content_names.iter().try_for_each(|content| self.check_content(content, &mut look))?;
-        for place in self.task_names.iter() {
-            let id = &self.tasks[place].id;
-            hold!(self.task_place(id) == Some(place), "{}: its place is wrong", id.path);
-            self.check_task(place, &mut look)?;
-        }
+        self.task_names.iter().try_for_each(|task| self.check_task(task, &mut look))?;
         self.class_places.values().try_for_each(|class| self.check_class(*class, &mut look))?;
         hold!(look.ready.agree(), "the queue of a requirement is wrong");
         self.plans.iter().try_for_each(|(id, plan)| self.check_plan(*id, plan))
     }
 
-    /// Checks that what is kept at both ends agrees: references, holders, users.
+    /// Checks that what is kept at both ends agrees: names, references, holders, users.
     ///
     /// # Errors
     /// What does not agree.
     pub fn check_pairs(&self) -> Result<(), String> {
+        for place in self.task_names.iter() {
+            let id = &self.tasks[place].id;
+            hold!(self.task_place(id) == Some(place), "{}: its place is wrong", id.path);
+        }
         let (mut references, mut holders, mut users) = <(Pairs, Pairs, Pairs)>::default();
         for place in self.content_names.iter() {
             let item = &self.contents[place];
@@ -153,9 +158,8 @@ impl State {
         let item = &self.contents[place];
         let (mut missing, mut unstored) = (0, 0);
         for reference in item.references() {
-            let other = &self.contents[*reference];
-            missing += u32::from(!other.is_whole);
-            unstored += u32::from(!other.is_stored);
+            missing += u32::from(!look.is_whole[reference.position()]);
+            unstored += u32::from(!look.is_stored[reference.position()]);
         }
         let id = &item.id;
         hold!(missing == item.references_missing, "{id:?}: {missing} references are missing");
@@ -231,7 +235,7 @@ impl State {
         look.tasks[task.class.position()] += 1;
         let mut missing = 0;
         for input in &task.inputs {
-            missing += u32::from(!self.contents[*input].is_whole);
+            missing += u32::from(!look.is_whole[input.position()]);
         }
         hold!(missing == task.inputs_missing, "{id}: {missing} inputs are missing");
         match &task.phase {
