@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tests::{Board, Client, Process, Verdict, for_all};
+use tests::{Board, Client, PathInfo, Process, Verdict, for_all};
 
 use crate::cases::{Case, Cases};
 use crate::compare::Settled;
@@ -48,18 +48,24 @@ pub fn settle(
     }
     let (mut settled, mut failing) = (BTreeMap::new(), alone);
     for (name, case) in together {
-        let outputs = case
-            .outputs
-            .iter()
-            .map(|(output, path)| infos.get(path).map(|info| (output.clone(), (path.clone(), info.clone()))));
-        match outputs.collect::<Option<_>>() {
-            Some(outputs) => drop(settled.insert(name.clone(), Settled::Built(Verdict::Built(outputs)))),
+        match built(case, &infos) {
+            Some(built) => drop(settled.insert(name.clone(), built)),
             None => failing.push((name, case)),
         }
     }
-    let failed = for_all(&failing, |(name, case)| Ok(((*name).clone(), by_itself(client, name, case)?)))?;
+    let failed =
+        for_all(&failing, |(name, case)| Ok(((*name).clone(), by_itself(client, board, name, case)?)))?;
     settled.extend(failed);
     Ok(settled)
+}
+
+/// A case all of whose outputs the board has.
+fn built(case: &Case, infos: &BTreeMap<String, PathInfo>) -> Option<Settled> {
+    let output = |(output, path): (&String, &String)| {
+        infos.get(path).map(|info| (output.clone(), (path.clone(), info.clone())))
+    };
+    let outputs = case.outputs.iter().map(output).collect::<Option<_>>()?;
+    Some(Settled::Built(Verdict::Built(outputs)))
 }
 
 /// How a client ended.
@@ -73,13 +79,19 @@ enum End {
     TooLong,
 }
 
-fn by_itself(client: &Client<'_>, name: &str, case: &Case) -> Result<Settled> {
+fn by_itself(client: &Client<'_>, board: &Board, name: &str, case: &Case) -> Result<Settled> {
     let all = format!("{}^*", case.derivation);
     let log = format!("case-{name}").replace(|letter: char| !letter.is_ascii_alphanumeric(), "-");
     let mut process = client.start(&log, &["build", "--no-out-link", "--log", &all])?;
     let end = end(&mut process, CASE_LIMIT, STILL_LIMIT_ALONE)?;
     let said = process.log()?;
     Ok(match end {
+        // Real Nix failed.
+        End::Exit(0) => {
+            let paths: Vec<String> = case.outputs.values().cloned().collect();
+            let infos = board.store().path_infos(&paths)?;
+            built(case, &infos).with_context(|| format!("{name}: no error, and no outputs"))?
+        }
         End::Exit(code) => Settled::Failed(of_client(code, &said)),
         End::Waits => {
             let waits = said.lines().filter_map(|line| line.split_once(WAITS)).map(|(_, what)| what);

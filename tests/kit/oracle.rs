@@ -178,7 +178,10 @@ impl Oracle {
         for some in derivations.chunks(DERIVATIONS_TOGETHER) {
             troubled.extend(self.build_together(some.to_vec())?);
         }
-        self.forget(troubled.iter().filter_map(|derivation| outputs.get(derivation)))?;
+        let is_troubled = |(derivation, outputs): &(&String, &BTreeMap<String, String>)| {
+            troubled.contains(*derivation) || outputs.values().any(|path| troubled.contains(path))
+        };
+        self.forget(outputs.iter().filter(is_troubled).map(|(_, outputs)| outputs))?;
         let paths: Vec<String> = outputs.values().flat_map(BTreeMap::values).cloned().collect();
         let infos = self.store().path_infos(&paths)?;
         let (built, missing): (Vec<_>, Vec<_>) =
@@ -200,7 +203,7 @@ impl Oracle {
         Ok(verdicts)
     }
 
-    /// Builds all that can be built, and says of which derivations there was more to read than that they are built. A derivation that
+    /// Builds all that can be built, and says of which paths there was more to read than that they are built. A derivation that
     /// Nix refuses to read ends the whole command: it is left out then.
     fn build_together(&self, mut derivations: Vec<String>) -> Result<BTreeSet<String>> {
         let mut troubled = BTreeSet::new();
@@ -258,11 +261,11 @@ impl Oracle {
     }
 }
 
-/// Derivations that Nix names elsewhere than in the list of what it will build and where it begins to.
+/// Derivations and outputs that Nix names elsewhere than in the list of what it will build and where it begins to.
 fn named_in_trouble(said: &str) -> BTreeSet<String> {
     let is_progress = |line: &&str| line.starts_with("building '") || line.starts_with("  /nix/store/");
     let lines = said.lines().filter(|line| !is_progress(line));
-    let names = lines.flat_map(|line| line.split('\'')).filter(|word| word.ends_with(".drv"));
+    let names = lines.flat_map(|line| line.split('\'')).filter(|word| word.starts_with("/nix/store/"));
     names.map(str::to_owned).collect()
 }
 
@@ -283,7 +286,8 @@ mod tests {
     fn what_nix_complains_of_is_told_from_what_it_builds() {
         let said = "these 2 derivations will be built:\n  /nix/store/a-a.drv\n  /nix/store/b-b.drv\n\
                     building '/nix/store/a-a.drv'...\nbuilding '/nix/store/b-b.drv'...\n\
-                    error: Cannot build '/nix/store/b-b.drv'.\n       Reason: too large\n";
-        assert_eq!(Vec::from_iter(named_in_trouble(said)), ["/nix/store/b-b.drv"]);
+                    error: Cannot build '/nix/store/b-b.drv'.\n       Reason: wrong\n\
+                    error: path '/nix/store/c-c' is too large\n";
+        assert_eq!(Vec::from_iter(named_in_trouble(said)), ["/nix/store/b-b.drv", "/nix/store/c-c"]);
     }
 }
