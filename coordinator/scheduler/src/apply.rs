@@ -20,7 +20,7 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
         Event::ExecutorDisconnected(executor) => state.disconnect(&executor),
         Event::AttemptUsed { executor, lease, memory_bytes, fetched_bytes, fetch_ms } => {
             if let Some(executor) = state.lessee(&executor, lease) {
-                state.used(lease, memory_bytes);
+                state.used(lease, executor, memory_bytes);
                 state.estimates.fetched(executor, fetched_bytes, fetch_ms);
             }
         }

@@ -1,7 +1,7 @@
 //! The bound of a plan: less than this it could not have taken with these executors, whoever placed its tasks.
 //!
-//! The larger of its longest path and of its work over all slots, both with what builds took, each as if it had run where builds of its
-//! platform take least.
+//! The larger of its longest path and of its work over the most slots that there were, both with what builds took, each as if it had run
+//! where builds of its platform take least.
 use crate::State;
 use crate::estimate::is_emulated;
 use crate::state::{Lease, Phase};
@@ -17,14 +17,27 @@ impl State {
             makers.filter(|maker| maker.phase == Phase::Done).map(|maker| maker.path_ms).max().unwrap_or(0)
         });
         let path_ms = before_ms.max().unwrap_or(0).saturating_add(least_ms);
+        let slots = self.slots();
         let task = &mut self.tasks[lease.task];
         task.path_ms = path_ms;
         for plan in &task.plans {
             if let Some(plan) = self.plans.get_mut(plan) {
-                plan.work_ms = plan.work_ms.saturating_add(least_ms);
-                plan.path_ms = plan.path_ms.max(path_ms);
+                // What was done before it came, for another plan, cost it nothing.
+                let elapsed_ms = self.now.0.saturating_sub(plan.admitted.0);
+                plan.work_ms = plan.work_ms.saturating_add(least_ms.min(elapsed_ms));
+                plan.path_ms = plan.path_ms.max(path_ms.min(elapsed_ms));
+                plan.slots_max = plan.slots_max.max(slots);
             }
         }
+    }
+
+    /// Slots of all executors that may get leases.
+    fn slots(&self) -> u64 {
+        let slots = |executor| {
+            let item = &self.executors[executor];
+            if item.may_get_leases() { u64::from(item.capability.slots) } else { 0 }
+        };
+        self.executors.places().map(slots).sum()
     }
 
     /// What a build would have taken where it takes least, of those that run it the same way.
@@ -41,11 +54,6 @@ impl State {
     /// The bound of a plan so far, in milliseconds.
     pub(crate) fn bound_ms(&self, plan: PlanId) -> u64 {
         let Some(plan) = self.plans.get(&plan) else { return 0 };
-        let slots = |executor| {
-            let item = &self.executors[executor];
-            if item.may_get_leases() { u64::from(item.capability.slots) } else { 0 }
-        };
-        let slots: u64 = self.executors.places().map(slots).sum();
-        plan.path_ms.max(plan.work_ms / slots.max(1))
+        plan.path_ms.max(plan.work_ms / plan.slots_max.max(1))
     }
 }

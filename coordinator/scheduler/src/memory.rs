@@ -8,12 +8,18 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 /// A build that ended for want of memory, and had this part of what it may have, had all of it.
 const ALL_PARTS: u64 = 8;
+/// What an executor that does not say how much it has may say of a build, in bytes.
+const BELIEVED_MAX: u64 = 1 << 40;
 
 impl State {
-    /// How much memory an attempt needed, before it is reported how that ended.
-    pub(crate) fn used(&mut self, key: LeaseKey, memory_bytes: u64) {
+    /// How much memory an attempt needed, before it is reported how that ended: no more than its executor has.
+    pub(crate) fn used(&mut self, key: LeaseKey, executor: ExecutorIx, memory_bytes: u64) {
+        let has_bytes = match self.executors[executor].capability.memory_bytes {
+            0 => BELIEVED_MAX,
+            bytes => bytes,
+        };
         if let Some(lease) = self.leases.get_mut(&key.id) {
-            lease.memory_bytes = memory_bytes;
+            lease.memory_bytes = memory_bytes.min(has_bytes);
         }
     }
 
@@ -92,6 +98,8 @@ impl Rooms {
     /// When an executor has so much, in milliseconds from now: at the latest when it has nothing else to do.
     pub(crate) fn free_ms(&self, executor: ExecutorIx, bytes: u64) -> u64 {
         let Some(room) = self.rooms.get(&executor).filter(|_| bytes > 0) else { return 0 };
+        // What needs more than there is gets all of it.
+        let bytes = bytes.min(room.total_bytes);
         let mut used: u64 = room.taken.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes));
         let mut taken = room.taken.clone();
         taken.sort_unstable();

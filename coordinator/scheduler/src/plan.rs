@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     /// What was built for it, and the longest way through that, each task where it takes least.
     pub(crate) work_ms: u64,
     pub(crate) path_ms: u64,
+    /// The most slots that there were when something of it was built.
+    pub(crate) slots_max: u64,
     /// Ready tasks by requirement.
     pub(crate) ready: BTreeMap<ClassIx, usize>,
     /// What was last told of requirements that nobody meets, and when.
@@ -64,6 +66,7 @@ impl Plan {
             roots_pending: 0,
             work_ms: 0,
             path_ms: 0,
+            slots_max: 0,
             ready: BTreeMap::new(),
             waiting_told: BTreeMap::new(),
         }

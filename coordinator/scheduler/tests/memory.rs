@@ -170,3 +170,27 @@ fn what_others_say_of_a_lease_does_not_count() {
     let is_unmeasured = |effect: &Effect| matches!(effect, Effect::Record(Fact::Measured(measured)) if measured.memory_bytes == 0);
     assert!(effects.iter().any(is_unmeasured));
 }
+
+#[test]
+fn what_needs_more_than_there_is_does_not_wait_for_builds_of_which_nothing_is_known() {
+    let mut core = Core::new();
+    remember(&mut core, &[task("big", &[])], 40 * GIB);
+    connect(&mut core, "x1", 4, 8 * GIB, 8 * GIB);
+    core.admit(1, &[task("unknown", &[])], &["unknown"], &[]);
+    let effects = core.admit(2, &[task("big", &[])], &["big"], &[]);
+    assert_eq!(granted(&effects), [("big".into(), "x1".into())]);
+}
+
+#[test]
+fn no_build_has_had_more_than_its_executor_has() {
+    let mut core = Core::new();
+    connect(&mut core, "x1", 3, 16 * GIB, 16 * GIB);
+    let lease = grant(&core.admit(1, &[task("p-1", &[])], &["p-1"], &[]));
+    used(&mut core, &lease, u64::MAX);
+    let effects = core.build(&lease, &[]);
+    let measured = |effect: &Effect| match effect {
+        Effect::Record(Fact::Measured(measured)) => Some(measured.memory_bytes),
+        _ => None,
+    };
+    assert_eq!(effects.iter().find_map(measured), Some(16 * GIB));
+}

@@ -381,3 +381,28 @@ fn a_plan_says_what_it_could_not_have_taken_less_than() {
         assert!(summary.duration_ms >= summary.bound_ms, "{seconds:?} {slots}: {summary:?}");
     }
 }
+
+#[test]
+fn the_bound_is_never_more_than_what_a_plan_took() {
+    let mut core = Core::new();
+    core.connect("x1", 1, &[native()]);
+    core.connect("x2", 7, &[native()]);
+    let lease = grant(&core.admit(1, &[task("a", &[])], &["a"], &[]));
+    core.now_ms += 600_000;
+    // `a` is nearly through when a plan comes that wants it, too; and most slots are gone before that plan ends.
+    core.connect("x1", 1, &[native()]);
+    core.connect("x2", 7, &[native()]);
+    let tasks = [task("a", &[]), task("b", &["a"]), task("c", &[])];
+    let beside = grant(&core.admit(2, &tasks, &["b", "c"], &[]));
+    core.now_ms += 1_000;
+    let effects = core.build(&lease, &[]);
+    let last = grant(&effects);
+    core.store_all(effects);
+    core.now_ms += 1_000;
+    let effects = core.build(&beside, &[]);
+    core.store_all(effects);
+    core.apply(Event::ExecutorDraining(name("x2")));
+    let effects = core.build(&last, &[]);
+    let summary = finished(&core.store_all(effects), 2).unwrap();
+    assert!(summary.bound_ms > 0 && summary.bound_ms <= summary.duration_ms, "{summary:?}");
+}

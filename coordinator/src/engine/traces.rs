@@ -17,12 +17,14 @@ pub(super) struct Traces {
 
 /// The span of a plan, below the current one.
 pub(super) fn plan_span(plan: PlanId, board: &str, tasks: usize) -> Span {
-    tracing::info_span!("plan", %plan, board, tasks, duration_ms = Empty, bound_ms = Empty)
+    let (duration_ms, bound_ms) = (Empty, Empty);
+    tracing::info_span!("plan", %plan, board, tasks, duration_ms, bound_ms)
 }
 
 /// The span of a plan that an earlier run began.
 pub(super) fn resumed_plan_span(plan: PlanId, board: &str, trace: &HashMap<String, String>) -> Span {
-    let span = tracing::info_span!(parent: None, "plan", %plan, board, is_resumed = true, duration_ms = Empty, bound_ms = Empty);
+    let (is_resumed, duration_ms, bound_ms) = (true, Empty, Empty);
+    let span = tracing::info_span!(parent: None, "plan", %plan, board, is_resumed, duration_ms, bound_ms);
     node::propagate::set_parent(&span, trace);
     span
 }

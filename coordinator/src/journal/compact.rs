@@ -2,7 +2,7 @@
 //!
 //! Kept are the newest derivations and contents, so that boards need not send them again; derivations of every plan that is remembered;
 //! contents that somebody has; and whatever these refer to. Only a journal that has outgrown its limits is looked through.
-use super::{JournalError, Recorded};
+use super::Recorded;
 use crate::paths;
 use model::{ContentId, StorePath};
 use nix_formats::derivation;
@@ -25,15 +25,11 @@ impl Default for Limits {
 }
 
 /// Forgets, in the database and in what was read from it. Both tables are in the order of their rows, oldest first.
-pub(super) fn compact(
-    database: &mut Connection,
-    recorded: &mut Recorded,
-    limits: Limits,
-) -> Result<(), JournalError> {
+pub(super) fn compact(database: &mut Connection, recorded: &mut Recorded, limits: Limits) {
     let has_outgrown = recorded.derivations.len() > limits.derivations.saturating_mul(2)
         || recorded.contents.len() > limits.contents.saturating_mul(2);
     if !has_outgrown {
-        return Ok(());
+        return;
     }
     let before = (recorded.derivations.len(), recorded.contents.len());
     let derivations = needed_derivations(recorded, limits.derivations);
@@ -49,7 +45,10 @@ pub(super) fn compact(
     let of_plans: HashSet<&ContentId> =
         recorded.plans.iter().flat_map(|recorded| &recorded.plan.tasks).collect();
     recorded.failures.retain(|failure| of_plans.contains(&failure.task));
-    forget_others(database, recorded).map_err(|error| JournalError::Write(Arc::new(error)))?;
+    if let Err(error) = forget_others(database, recorded) {
+        // All is still there, and is looked through at the next start.
+        tracing::warn!(%error, "the journal keeps what nobody needs");
+    }
     let after = (recorded.derivations.len(), recorded.contents.len());
     tracing::info!(
         derivations_forgotten = before.0 - after.0,
@@ -58,7 +57,6 @@ pub(super) fn compact(
         contents = after.1,
         "journal compacted"
     );
-    Ok(())
 }
 
 /// The newest ones and those of plans, with all that they are made from.

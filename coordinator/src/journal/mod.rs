@@ -256,7 +256,7 @@ pub fn open(state_dir: &Path) -> Result<(Journal, JournalThread, Recorded), Jour
     std::fs::create_dir_all(state_dir).map_err(directory)?;
     let mut database = schema::open(&state_dir.join(FILE_NAME))?;
     let mut recorded = read::recorded(&database)?;
-    compact::compact(&mut database, &mut recorded, compact::Limits::default())?;
+    compact::compact(&mut database, &mut recorded, compact::Limits::default());
     let (appends, queue) = mpsc::channel(APPENDS_QUEUED_MAX);
     let (fullness, is_full) = watch::channel(false);
     let thread = std::thread::Builder::new()

@@ -55,6 +55,8 @@ impl Executor {
             boot_id: self.boot.to_vec().into(),
             data_address: self.data_address.to_string(),
             capability: Some(v1::Capability {
+                memory_bytes: 64 << 30,
+                build_memory_bytes: 64 << 30,
                 offers: vec![system(v1::platform::Kind::Native, "x86_64-linux")],
                 slots: 4,
                 features: vec!["ca-derivations".into(), "fixed-output-network".into()],
@@ -186,7 +188,7 @@ impl Session {
             epoch: lease.epoch,
             outcome: Some(outcome),
             times: None,
-            usage: None,
+            usage: Some(v1::Usage { memory_bytes_peak: 64 << 20, ..Default::default() }),
             derivation: lease.derivation.clone(),
         };
         self.say(Message::Report(report)).await;

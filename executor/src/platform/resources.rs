@@ -137,4 +137,11 @@ mod tests {
         let text = not_in_force(all, none);
         assert!(text.contains("not in force: 1024 MiB of memory, 512 processes, CPU weight 50 ("), "{text}");
     }
+
+    #[test]
+    fn memory_is_the_machines_where_no_cgroup_says_less() {
+        let limits = Limits { memory_bytes_max: Some(1), processes_max: None, cpu_weight: None };
+        let (all, of_build) = Resources { limits, ..Resources::default() }.memory_bytes();
+        assert!(all > 1 << 20 && of_build == all, "a limit that is not in force counts: {of_build} of {all}");
+    }
 }
