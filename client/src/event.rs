@@ -74,6 +74,8 @@ pub struct Waiting {
     pub derivations: Vec<StorePath>,
     /// How many wait.
     pub tasks_total: u32,
+    /// Executors that would meet it if their disks had room.
+    pub full_executors: Vec<String>,
 }
 
 /// How a plan ended.

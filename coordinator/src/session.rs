@@ -24,6 +24,13 @@ pub enum Order {
     Acknowledge(LeaseKey),
     /// Nothing that only it holds is needed.
     MayLeave,
+    /// Nobody counts on these any more.
+    MayDrop {
+        /// Of the question.
+        number: u64,
+        /// What may go.
+        contents: Vec<ContentId>,
+    },
 }
 
 /// Permission to run one task once, with all that it takes.

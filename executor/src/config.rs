@@ -27,6 +27,12 @@ pub struct Config {
     pub data_listen: SocketAddr,
     /// `host:port` under which they reach it; by default the host name with the port of `data_listen`.
     pub data_advertise: Option<String>,
+    /// Bytes of archives that the store keeps; 0 means no limit. Room is made from nine tenths of it on: what running builds
+    /// use and make may exceed it, and no other build begins meanwhile.
+    #[serde(default)]
+    pub store_bytes_max: u64,
+    /// Free bytes of the disk of `state_dir` below which the store makes room; by default twice `limits.disk_free_bytes_min`.
+    pub store_free_bytes_min: Option<u64>,
     /// Store, builds and results; the builds' file system must not be mounted nodev, noexec or nosuid.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
@@ -238,6 +244,11 @@ pub enum ConfigError {
     /// `limits.cpu_weight`.
     #[error("limits.cpu_weight is {0}, and can be 1 to {CPU_WEIGHT_MAX}, or 0 for the default")]
     CpuWeight(u64),
+    /// `store_free_bytes_min`.
+    #[error(
+        "store_free_bytes_min is {0}, less than limits.disk_free_bytes_min, {1}: builds would end before the store makes room"
+    )]
+    StoreFreeBytes(u64, u64),
     /// `sandbox.paths`.
     #[error(
         "sandbox path `{0}` is not `target`, `target=source` or either followed by `?`, with absolute paths"
@@ -275,6 +286,20 @@ impl SandboxPath {
 }
 
 impl Config {
+    /// What the store leaves free.
+    ///
+    /// # Errors
+    /// Less than builds must leave free.
+    pub fn store_limits(&self) -> Result<crate::store::collector::Limits, ConfigError> {
+        let reserve_bytes = self.limits.disk_free_bytes_min;
+        let free_bytes_min = self.store_free_bytes_min.unwrap_or_else(|| reserve_bytes.saturating_mul(2));
+        if free_bytes_min < reserve_bytes {
+            return Err(ConfigError::StoreFreeBytes(free_bytes_min, reserve_bytes));
+        }
+        let bytes_max = none_if_zero(self.store_bytes_max);
+        Ok(crate::store::collector::Limits { bytes_max, free_bytes_min, reserve_bytes })
+    }
+
     /// The sandbox paths that exist.
     ///
     /// # Errors
@@ -355,6 +380,14 @@ mod tests {
         assert_eq!(config.data_listen.port(), 7421);
         assert!(config.platforms.cross && config.emulation.contains_key("aarch64-linux"));
         assert!(config.slot_count() >= 1 && config.core_count() >= 1);
+        let limits = config.store_limits().unwrap();
+        assert_eq!((limits.bytes_max, limits.free_bytes_min, limits.reserve_bytes), (None, 2 << 30, 1 << 30));
+        for (line, is_right) in
+            [("store_free_bytes_min = 1", false), ("store_free_bytes_min = 1073741824", true)]
+        {
+            let config: Config = toml::from_str(&format!("coordinator = \"c:7420\"\n{line}\n{tls}")).unwrap();
+            assert_eq!(config.store_limits().is_ok(), is_right, "{line}");
+        }
         let unknown = toml::from_str::<Config>(&format!("coordinator = \"c:7420\"\nslotz = 2\n{tls}"));
         assert!(unknown.unwrap_err().to_string().contains("slotz"));
     }

@@ -12,6 +12,7 @@ use crate::session;
 use crate::session::connection::Identity;
 use crate::session::desk::Desk;
 use crate::slots::{self, Slots};
+use crate::store::collector::Collector;
 use crate::store::{Store, write_whole};
 use anyhow::Context;
 use model::BootId;
@@ -24,12 +25,16 @@ use tokio::net::TcpListener;
 /// How long killed builds may take to end when the process must stop at once.
 const STOP_WAIT: Duration = Duration::from_secs(20);
 
+/// How often it is written down which paths were used.
+const RECORD_USES_INTERVAL: Duration = Duration::from_secs(600);
+
 /// Runs the executor until it has drained or must stop.
 ///
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     config.limits.of_cgroups()?;
+    let store_limits = config.store_limits()?;
     let state = State::open(&config).await?;
     let proven = prove(&config).await;
     report(&proven);
@@ -39,6 +44,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let data_address = data_address(&config, listener.local_addr()?.port())?;
     let server = server::serve(listener, config.tls.clone(), state.store.clone())?;
     let desk = Arc::new(desk(&config, &proven, &state.store)?);
+    let collector = Arc::new(Collector::new(state.store.clone(), store_limits));
+    let uses = state.store.clone();
+    node::task::spawn("record uses", async move {
+        loop {
+            tokio::time::sleep(RECORD_USES_INTERVAL).await;
+            let store = uses.clone();
+            blocking(move || store.record_uses()).await;
+        }
+    });
     let identity = Identity {
         boot_id: BootId(*uuid::Uuid::new_v4().as_bytes()),
         data_address,
@@ -56,7 +70,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         to_drain.drain();
     });
     tokio::select! {
-        () = session::run(&config.coordinator, &config.tls, &desk, &state.store, &identity) => {
+        () = session::run(&config.coordinator, &config.tls, &desk, &state.store, &collector, &identity) => {
             tracing::info!("drained: nothing here is needed any more");
         }
         () = shutdown.stopping() => {
@@ -155,6 +169,7 @@ impl State {
     /// Everything is on disk: the next start need not verify it.
     async fn close(self) {
         blocking(move || {
+            self.store.record_uses();
             self.store.flush();
             let _ = write_whole(&clean_mark(&self.directory), b"");
         })

@@ -76,6 +76,17 @@ in
     in
     all native "readers" (map (number: native "reader-${toString number}" "sleep 0.5; cat $inputs | wc -c > $out" { inherit inputs; }) (builtins.genList (n: n) 12));
 
+  # Eight of 2 MB, four of two of them each, and one of those four: 26 MB. `salt` makes them new. The other wants the four alone.
+  inherit (let
+    numbers = builtins.genList (n: n);
+    pile = number: native "pile-${toString number}${salt}" "yes $name | head -c 2000000 > $out" { };
+    summed = builtins.concatStringsSep "; " [ "cat $inputs | sha256sum > $out" "cat $inputs | tail -c 2000000 >> $out" ];
+    pair = number: native "piles-${toString number}${salt}" summed { inputs = map pile [ (2 * number) (2 * number + 1) ]; };
+  in {
+    piles = native "piles${salt}" summed { inputs = map pair (numbers 4); };
+    pilesAgain = all native "piles-again${salt}" (map pair (numbers 4));
+  }) piles pilesAgain;
+
   slow = chain native "slow" 6 "1.5";
   endless = chain native "endless" 2 "600";
   ordinary = all native "ordinary" [ (chain native "step" 2 "0.1") (chain emulated "step-there" 2 "0.1") (chain cross "step-across" 2 "0.1") ];

@@ -69,6 +69,8 @@ pub struct ExecutorSpec {
     pub certificate: Option<String>,
     /// Size of its own disk, and what builds must leave of it; the machine's otherwise.
     pub disk_mb: Option<(u32, u32)>,
+    /// What its store keeps, at most.
+    pub store_mb: Option<u32>,
 }
 
 impl ExecutorSpec {
@@ -84,6 +86,7 @@ impl ExecutorSpec {
             has_shell: false,
             certificate: None,
             disk_mb: None,
+            store_mb: None,
         }
     }
 
@@ -193,11 +196,12 @@ impl Cluster {
         self.certificates.make(&["--executor", certificate, "--address", &address])?;
         self.certificates.install(&host, certificate, SERVICE_USER)?;
         let configuration = format!(
-            "coordinator = \"{}\"\ndata_listen = \"0.0.0.0:{DATA_PORT}\"\ndata_advertise = \"{}:{DATA_PORT}\"\nslots = {}\n{}\
+            "coordinator = \"{}\"\ndata_listen = \"0.0.0.0:{DATA_PORT}\"\ndata_advertise = \"{}:{DATA_PORT}\"\nslots = {}\n{}{}\
              [platforms]\nnative = {}\ncross = {}\nemulated = {}\n{}[sandbox]\npaths = [{}]\n{}",
             self.address(),
             host.address(),
             spec.slots,
+            store_limits(spec),
             Certificates::tls_table(),
             spec.native,
             spec.cross,
@@ -346,6 +350,13 @@ fn emulation() -> String {
         format!("[emulation.{}]\nqemu = \"{}\"\n", foreign.system, foreign.qemu(QEMU).display())
     };
     FOREIGN.iter().map(table).collect()
+}
+
+/// What the store keeps, and leaves free: no more than builds must, where the disk is small.
+fn store_limits(spec: &ExecutorSpec) -> String {
+    let max = spec.store_mb.map(|mb| format!("store_bytes_max = {}\n", u64::from(mb) << 20));
+    let free = spec.disk_mb.map(|(_, mb)| format!("store_free_bytes_min = {}\n", u64::from(mb) << 20));
+    max.unwrap_or_default() + &free.unwrap_or_default()
 }
 
 /// The table that says what builds must leave of the disk.

@@ -91,5 +91,10 @@ fn realisation(id: String) -> Result<Option<String>, WireError> {
 fn waiting(wire: v1::Waiting) -> Result<Waiting, WireError> {
     let derivations: Result<Vec<StorePath>, _> =
         wire.derivations.iter().map(|path| store_path("derivations", path)).collect();
-    Ok(Waiting { requirement: wire.requirement, derivations: derivations?, tasks_total: wire.tasks_total })
+    Ok(Waiting {
+        requirement: wire.requirement,
+        derivations: derivations?,
+        tasks_total: wire.tasks_total,
+        full_executors: wire.full_executors,
+    })
 }

@@ -127,7 +127,13 @@ pub fn waiting(waiting: &Waiting) -> String {
         total => {
             let tasks =
                 count(usize::try_from(total).unwrap_or(usize::MAX), "derivation waits", "derivations wait");
-            format!("{tasks}: no executor of the cluster offers {requirement}")
+            match waiting.full_executors.as_slice() {
+                [] => format!("{tasks}: no executor of the cluster offers {requirement}"),
+                full => {
+                    let names = harmless(&full.join(", "));
+                    format!("{tasks} for {requirement}: no room on the disk of {names}")
+                }
+            }
         }
     }
 }

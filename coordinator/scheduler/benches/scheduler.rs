@@ -135,7 +135,7 @@ impl Cluster {
             leases.extend(grants(&effects));
             let running = leases.iter().filter(|other| other.executor == lease.executor);
             let running = running.map(|other| other.lease).collect();
-            let effects = self.tell(Event::Heartbeat { executor: lease.executor, running });
+            let effects = self.tell(Event::Heartbeat { executor: lease.executor, running, is_full: false });
             leases.extend(grants(&effects));
             for name in pulls(&effects) {
                 let effects = self.tell(Event::Stored(content(&name)));

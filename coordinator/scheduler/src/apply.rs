@@ -15,7 +15,12 @@ pub fn apply(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
             state.connect(&executor, boot, capability, &running);
         }
         Event::ExecutorHolds(held) => state.inventory(held),
-        Event::Heartbeat { executor, running } => state.heartbeat(&executor, &running),
+        Event::Heartbeat { executor, running, is_full } => {
+            state.heartbeat(&executor, &running, is_full);
+        }
+        Event::ExecutorWouldDrop { executor, number, contents } => {
+            state.would_drop(&executor, number, contents);
+        }
         Event::ExecutorDraining(executor) => state.drain(&executor),
         Event::ExecutorDisconnected(executor) => state.disconnect(&executor),
         Event::AttemptUsed { executor, lease, memory_bytes, fetched_bytes, fetch_ms } => {

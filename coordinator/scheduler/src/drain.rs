@@ -30,7 +30,7 @@ impl State {
 
     /// What an executor has, nobody else who stays has, and a task or a plan waits for.
     fn needed_only_there(&mut self, place: ExecutorIx) -> Vec<ContentIx> {
-        let stays = |holder: &ExecutorIx| self.executors[*holder].may_get_leases();
+        let stays = |holder: &ExecutorIx| self.executors[*holder].stays();
         let is_only_there = |content: &&ContentIx| {
             let item = &self.contents[**content];
             !item.in_store && !item.holders.iter().any(stays)
@@ -38,6 +38,7 @@ impl State {
         let only_there: Vec<_> = self.executors[place].holds.iter().filter(is_only_there).copied().collect();
         let mut needed = Vec::new();
         for content in only_there {
+            self.content_marks.begin(self.contents.places_len());
             if self.is_carried(content) {
                 needed.push(content);
             }
@@ -45,10 +46,12 @@ impl State {
         needed
     }
 
-    /// Whether a task that is still to be done, or a plan, needs content or something that refers to it.
-    fn is_carried(&mut self, content: ContentIx) -> bool {
-        self.content_marks.begin(self.contents.places_len());
-        self.content_marks.enter(content);
+    /// Whether a task that is still to be done, or a plan, needs content or something that refers to it. What is marked
+    /// already was found to be needed by nobody: whoever gets a yes begins the marks again.
+    pub(crate) fn is_carried(&mut self, content: ContentIx) -> bool {
+        if !self.content_marks.enter(content) {
+            return false;
+        }
         let mut work = vec![content];
         while let Some(content) = work.pop() {
             let item = &self.contents[content];

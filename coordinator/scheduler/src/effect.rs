@@ -65,6 +65,15 @@ pub enum Effect {
     },
     /// A draining executor has nothing any more that only it has and that is needed.
     MayLeave(ExecutorName),
+    /// The answer to [`crate::Event::ExecutorWouldDrop`]: nobody counts on these any more. What is not named stays.
+    MayDrop {
+        /// Whom to tell.
+        executor: ExecutorName,
+        /// Of the question.
+        number: u64,
+        /// What it may drop; may be nothing.
+        contents: Vec<ContentId>,
+    },
     /// An executor is lost: end its session if there still is one.
     Evict(ExecutorName),
     /// An executor that failed one attempt after another gets nothing for a while.
@@ -244,15 +253,8 @@ pub enum News {
         /// Its path.
         path: StorePath,
     },
-    /// Ready tasks wait for a requirement that no connected executor meets; none waits when `tasks_total` is 0.
-    Waiting {
-        /// What nobody meets.
-        requirement: Requirement,
-        /// At most 20 of the tasks.
-        tasks: Vec<TaskId>,
-        /// How many wait.
-        tasks_total: u32,
-    },
+    /// Ready tasks wait for a requirement that no executor meets now; none waits when `tasks_total` is 0.
+    Waiting(Waiting),
     /// The plan ended: the last news.
     Finished(PlanSummary),
 }
@@ -290,7 +292,7 @@ pub struct AvailableRoot {
     pub path: StorePath,
 }
 
-/// As [`News::Waiting`].
+/// Why ready tasks do not run.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Waiting {
     /// What nobody meets.
@@ -299,4 +301,6 @@ pub struct Waiting {
     pub tasks: Vec<TaskId>,
     /// How many wait.
     pub tasks_total: u32,
+    /// At most 20 of the executors that would meet it if their disks had room.
+    pub full: Vec<ExecutorName>,
 }

@@ -188,6 +188,17 @@ pub enum Event {
         executor: ExecutorName,
         /// What it runs or has not been acknowledged for.
         running: Vec<LeaseKey>,
+        /// Its disk has no room for another build.
+        is_full: bool,
+    },
+    /// An executor asks for room in its store: the answer is [`crate::Effect::MayDrop`].
+    ExecutorWouldDrop {
+        /// Which.
+        executor: ExecutorName,
+        /// Of the question.
+        number: u64,
+        /// What it has not used for longest; more than [`model::limits::DROPS_ASKED_MAX`] are not looked at.
+        contents: Vec<ContentId>,
     },
     /// An executor finishes what it runs and takes no more.
     ExecutorDraining(ExecutorName),

@@ -46,6 +46,7 @@ impl State {
         executor.capability = capability;
         // A process that drains goes on draining; it says so again, but only after a while.
         executor.is_draining &= is_known;
+        executor.is_full &= is_known;
         if !is_known {
             executor.conduct = Conduct::default();
         }
@@ -82,7 +83,7 @@ impl State {
     }
 
     /// An executor lives; differences about what it runs are reconciled.
-    pub(crate) fn heartbeat(&mut self, name: &ExecutorName, running: &[LeaseKey]) {
+    pub(crate) fn heartbeat(&mut self, name: &ExecutorName, running: &[LeaseKey], is_full: bool) {
         let Some(place) = self.executor_places.get(name).copied() else { return };
         match self.executors[place].link {
             Link::Connected => {}
@@ -95,6 +96,7 @@ impl State {
             Link::Lost => return self.out.push(Effect::Evict(name.clone())),
         }
         self.executors[place].last_heard = self.now;
+        self.fill(place, is_full);
         let named: BTreeSet<LeaseKey> = running.iter().copied().collect();
         let grace_ms = self.settings.heartbeat_interval_ms.saturating_mul(u64::from(HEARTBEATS_MISSED_MAX));
         let mut lost = Vec::new();
@@ -118,6 +120,13 @@ impl State {
         }
         for lease in lost {
             self.lose_lease(lease);
+        }
+    }
+
+    /// An executor's disk is full, or has room again: it is given nothing meanwhile.
+    pub(crate) fn fill(&mut self, place: ExecutorIx, is_full: bool) {
+        if mem::replace(&mut self.executors[place].is_full, is_full) != is_full {
+            self.executors_changed();
         }
     }
 

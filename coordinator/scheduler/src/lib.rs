@@ -7,6 +7,7 @@ mod apply;
 mod arena;
 mod bound;
 mod cancel;
+mod collect;
 mod content;
 mod drain;
 pub mod effect;

@@ -193,6 +193,7 @@ impl State {
         if let Some(past) = &mut task.past {
             past.avoided.clear();
         }
+        task.attempts_without_room = 0;
         self.set_phase(maker, Phase::Waiting);
         self.refresh_task(maker);
         self.task_marks.enter(maker);

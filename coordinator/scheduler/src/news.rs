@@ -1,15 +1,17 @@
 //! What those who watch a plan are told, at the end of each event; and snapshots for those who come later.
 use crate::arena::ClassIx;
-use crate::plan::{Plan, RootState};
+use crate::plan::{Plan, RootState, WaitingTold};
 use crate::{AvailableRoot, News, Snapshot, State, TaskChange, TaskState, Waiting};
 use alloc::vec::Vec;
 use core::mem;
-use model::PlanId;
+use model::{ExecutorName, PlanId};
 
 /// Tasks that a plan may have whose tasks are told one by one when it is admitted: who watches a larger one needs a [`Snapshot`] first.
 pub const TASKS_TOLD_MAX: usize = 4_096;
 /// Tasks named in one word about a requirement that nobody meets.
 const WAITING_TASKS_MAX: usize = 20;
+/// Full executors named in it.
+const WAITING_EXECUTORS_MAX: usize = 20;
 /// Shortest time between two words about the same requirement that differ in the number of tasks only.
 const WAITING_NEWS_INTERVAL_MS: u64 = 5_000;
 
@@ -32,11 +34,25 @@ impl State {
     fn waiting(&self, id: PlanId, plan: &Plan, class: ClassIx) -> Waiting {
         let ready = self.classes[class].ready.values().flatten().map(|(_, _, task)| &self.tasks[*task]);
         let tasks = ready.filter(|task| task.plans.contains(&id)).take(WAITING_TASKS_MAX);
+        let full = self.full(class).take(WAITING_EXECUTORS_MAX).cloned();
         Waiting {
             requirement: self.classes[class].requirement.clone(),
             tasks: tasks.map(|task| task.id.clone()).collect(),
             tasks_total: u32::try_from(plan.ready.get(&class).copied().unwrap_or(0)).unwrap_or(u32::MAX),
+            full: full.collect(),
         }
+    }
+
+    /// Executors that meet a requirement and have no room.
+    fn full(&self, class: ClassIx) -> impl Iterator<Item = &ExecutorName> {
+        let executors = self.executors.places().map(|place| &self.executors[place]);
+        let is_full = move |executor: &&crate::state::Executor| {
+            let requirement = &self.classes[class].requirement;
+            executor.is_full
+                && executor.may_get_leases_with_room()
+                && requirement.platform_in(&executor.capability).is_some()
+        };
+        executors.filter(is_full).map(|executor| &executor.name)
     }
 
     /// Tells what changed since it was last told.
@@ -97,12 +113,12 @@ impl State {
         let Some(plan) = self.plans.get(&id) else { return };
         let is_met = !self.classes[class].eligible.is_empty();
         let number = if is_met { 0 } else { plan.ready.get(&class).copied().unwrap_or(0) };
-        let told = plan.waiting_told.get(&class).copied();
-        let due = match told {
+        let full = self.full(class).count();
+        let due = match plan.waiting_told.get(&class) {
             None => number > 0,
-            Some((before, _)) if before == number => false,
-            Some(_) if number == 0 => true,
-            Some((_, at)) if self.now.0.saturating_sub(at.0) >= WAITING_NEWS_INTERVAL_MS => true,
+            Some(told) if (told.tasks, told.full) == (number, full) => false,
+            Some(told) if number == 0 || (told.full == 0) != (full == 0) => true,
+            Some(told) if self.now.0.saturating_sub(told.at.0) >= WAITING_NEWS_INTERVAL_MS => true,
             Some(_) => {
                 // Told later: asked again at the next tick.
                 self.out.waiting_later.insert(id);
@@ -116,16 +132,15 @@ impl State {
             self.waiting(id, plan, class)
         } else {
             let requirement = self.classes[class].requirement.clone();
-            Waiting { requirement, tasks: Vec::new(), tasks_total: 0 }
+            Waiting { requirement, tasks: Vec::new(), tasks_total: 0, full: Vec::new() }
         };
-        let now = self.now;
+        let at = self.now;
         let Some(plan) = self.plans.get_mut(&id) else { return };
         if number > 0 {
-            plan.waiting_told.insert(class, (number, now));
+            plan.waiting_told.insert(class, WaitingTold { tasks: number, full, at });
         } else {
             plan.waiting_told.remove(&class);
         }
-        let Waiting { requirement, tasks, tasks_total } = waiting;
-        self.out.tell(id, News::Waiting { requirement, tasks, tasks_total });
+        self.out.tell(id, News::Waiting(waiting));
     }
 }

@@ -30,8 +30,18 @@ pub(crate) struct Plan {
     pub(crate) slots_max: u64,
     /// Ready tasks by requirement.
     pub(crate) ready: BTreeMap<ClassIx, usize>,
-    /// What was last told of requirements that nobody meets, and when.
-    pub(crate) waiting_told: BTreeMap<ClassIx, (usize, Timestamp)>,
+    /// What was last told of requirements that nobody meets.
+    pub(crate) waiting_told: BTreeMap<ClassIx, WaitingTold>,
+}
+
+/// What was told of a requirement that nobody meets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitingTold {
+    /// Tasks that wait for it.
+    pub(crate) tasks: usize,
+    /// Executors that lack nothing but room.
+    pub(crate) full: usize,
+    pub(crate) at: Timestamp,
 }
 
 /// A wanted output.

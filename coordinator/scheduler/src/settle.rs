@@ -11,6 +11,9 @@ use alloc::{
 };
 use model::{BuiltOutput, ContentId, ExecutorName, Failure, FailureClass, Outcome, StorePath, TaskId};
 
+/// Attempts that may end for want of room, as a multiple of those that may end by other trouble.
+const WITHOUT_ROOM_TIMES: u32 = 4;
+
 impl State {
     /// An attempt ended.
     pub(crate) fn report(&mut self, name: &ExecutorName, key: LeaseKey, task: &TaskId, outcome: Outcome) {
@@ -24,9 +27,9 @@ impl State {
         let current = self.leases.get(&key.id).filter(|lease| (lease.executor, lease.key) == (executor, key));
         if let Some(task_of_lease) = current.map(|lease| lease.task) {
             if self.tasks[task_of_lease].id == *task {
-                let ended = self.end_lease(key.id);
-                self.current_report(task_of_lease, executor, outcome);
-                if let (Some(lease), Phase::Done) = (ended, &self.tasks[task_of_lease].phase) {
+                let Some(lease) = self.end_lease(key.id) else { return };
+                self.current_report(&lease, outcome);
+                if self.tasks[task_of_lease].phase == Phase::Done {
                     self.did_well(lease.executor);
                     self.measure(&lease);
                 }
@@ -59,7 +62,8 @@ impl State {
         self.save(&outputs, took_ms);
     }
 
-    fn current_report(&mut self, place: TaskIx, executor: ExecutorIx, outcome: Outcome) {
+    fn current_report(&mut self, lease: &Lease, outcome: Outcome) {
+        let (place, executor) = (lease.task, lease.executor);
         match outcome {
             Outcome::Built(outputs) => match self.check(place, &outputs) {
                 Ok(outputs) => {
@@ -69,10 +73,10 @@ impl State {
                 }
                 Err(problem) => {
                     let message = format!("the result was refused: {problem}");
-                    self.attempt_failed(place, executor, infrastructure(message));
+                    self.attempt_failed(lease, infrastructure(message));
                 }
             },
-            Outcome::Failed(failure) => self.attempt_failed(place, executor, failure),
+            Outcome::Failed(failure) => self.attempt_failed(lease, failure),
         }
     }
 
@@ -228,14 +232,19 @@ impl State {
     }
 
     /// An attempt gave no outputs: the cause decides what follows.
-    fn attempt_failed(&mut self, place: TaskIx, executor: ExecutorIx, failure: Failure) {
+    fn attempt_failed(&mut self, lease: &Lease, failure: Failure) {
+        let (place, executor) = (lease.task, lease.executor);
         let is_tried_elsewhere = self.has_lease(place);
         let counts = match failure.class {
             FailureClass::Cancelled => false,
-            FailureClass::InputMissing => self.inputs_missing(place, executor, &failure.missing_inputs),
+            FailureClass::InputMissing => self.inputs_missing(lease, &failure.missing_inputs),
             FailureClass::OutOfMemory => {
                 let used_bytes = self.tasks[place].past().last.as_ref().map_or(0, |last| last.memory_bytes);
                 self.ran_out_of_memory(place, executor, used_bytes)
+            }
+            FailureClass::OutOfDisk => {
+                self.fill(executor, true);
+                false
             }
             class if class.is_retryable() => true,
             _ => {
@@ -255,7 +264,10 @@ impl State {
                 return self.fail_task(place, failure);
             }
         }
-        if counts || failure.class == FailureClass::Cancelled {
+        if failure.class == FailureClass::OutOfDisk && self.has_no_room_anywhere(place) {
+            return self.fail_task(place, failure);
+        }
+        if counts || matches!(failure.class, FailureClass::Cancelled | FailureClass::OutOfDisk) {
             let task = &mut self.tasks[place];
             if !task.past().avoided.contains(&executor) {
                 task.past_mut().avoided.push(executor);
@@ -266,9 +278,19 @@ impl State {
         }
     }
 
+    /// One more attempt of a task ended for want of room. It waits for room, and is not tried for ever where what it
+    /// takes is more than there is.
+    fn has_no_room_anywhere(&mut self, place: TaskIx) -> bool {
+        let attempts_max = self.settings.attempts_max.max(1).saturating_mul(WITHOUT_ROOM_TIMES);
+        let task = &mut self.tasks[place];
+        task.attempts_without_room = task.attempts_without_room.saturating_add(1);
+        task.attempts_without_room >= attempts_max && !self.has_lease(place)
+    }
+
     /// Inputs that no source gave: holders that are out of reach lose them, and at the second time all executors do.
-    /// Says whether the attempt counts as the executor's trouble, since somebody still has all of them.
-    fn inputs_missing(&mut self, place: TaskIx, executor: ExecutorIx, missing: &[StorePath]) -> bool {
+    /// Says whether the attempt counts as the executor's trouble, since somebody still has all of them, and had when it was leased.
+    fn inputs_missing(&mut self, lease: &Lease, missing: &[StorePath]) -> bool {
+        let (place, executor) = (lease.task, lease.executor);
         let missing: BTreeSet<&StorePath> = missing.iter().collect();
         let inputs = self.tasks[place].inputs.clone();
         let is_repeated = self.tasks[place].attempts_counted > 0;
@@ -278,13 +300,15 @@ impl State {
             if !missing.contains(&item.id.path) {
                 continue;
             }
+            // The lease may have named only one that was allowed to drop it since.
+            let was_dropped = item.dropped.is_some_and(|dropped| dropped >= lease.granted);
             for holder in item.holders.clone() {
                 let is_near = self.executors[holder].link == Link::Connected && holder != executor;
-                if !is_near || is_repeated {
+                if !is_near || (is_repeated && !was_dropped) {
                     self.unhold(content, holder);
                 }
             }
-            counts &= is_repeated || self.contents[content].is_available();
+            counts &= !was_dropped && (is_repeated || self.contents[content].is_available());
         }
         counts
     }

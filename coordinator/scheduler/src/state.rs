@@ -116,6 +116,8 @@ pub(crate) struct Task {
     pub(crate) attempts: u32,
     /// Attempts that ended by an executor's trouble since it was needed.
     pub(crate) attempts_counted: u32,
+    /// Attempts that ended for want of room since it was needed.
+    pub(crate) attempts_without_room: u32,
     /// What most tasks do not have yet.
     pub(crate) past: Option<Box<Past>>,
 }
@@ -242,6 +244,8 @@ pub(crate) struct Content {
     pub(crate) roots: Vec<(PlanId, usize)>,
     /// How often its last holder did not give it to the content store.
     pub(crate) pulls_failed: u32,
+    /// When an executor was last allowed to drop it: leases from before may name that one as a source.
+    pub(crate) dropped: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -271,6 +275,8 @@ pub(crate) struct Executor {
     pub(crate) link: Link,
     pub(crate) capability: Capability,
     pub(crate) is_draining: bool,
+    /// Its disk has no room for another build, by its last word.
+    pub(crate) is_full: bool,
     pub(crate) was_told_to_leave: bool,
     pub(crate) last_heard: Timestamp,
     pub(crate) leases: BTreeSet<LeaseId>,
@@ -295,8 +301,17 @@ pub(crate) enum Link {
 
 impl Executor {
     pub(crate) fn may_get_leases(&self) -> bool {
-        let is_there = self.link == Link::Connected && !self.is_draining && self.capability.slots > 0;
-        is_there && !self.conduct.is_set_aside()
+        self.may_get_leases_with_room() && !self.is_full
+    }
+
+    /// Whether it may get leases, or could if its disk had room.
+    pub(crate) fn may_get_leases_with_room(&self) -> bool {
+        self.stays() && self.capability.slots > 0 && !self.conduct.is_set_aside()
+    }
+
+    /// Whether what it has can be counted on.
+    pub(crate) fn stays(&self) -> bool {
+        self.link == Link::Connected && !self.is_draining
     }
 
     /// Thousandths of the speed of most, as it says itself.
@@ -371,6 +386,7 @@ impl Default for Task {
             epoch: 0,
             attempts: 0,
             attempts_counted: 0,
+            attempts_without_room: 0,
             past: None,
         }
     }
@@ -393,6 +409,7 @@ impl Default for Content {
             users: Vec::new(),
             roots: Vec::new(),
             pulls_failed: 0,
+            dropped: None,
         }
     }
 }
@@ -405,6 +422,7 @@ impl Default for Executor {
             link: Link::Disconnected,
             capability: Capability::default(),
             is_draining: false,
+            is_full: false,
             was_told_to_leave: false,
             last_heard: Timestamp(0),
             leases: BTreeSet::new(),

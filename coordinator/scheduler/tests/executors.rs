@@ -19,7 +19,7 @@ fn failures_are_retried_by_cause() {
         let effects = core.report(&lease, failed(class, &[]));
         assert_eq!(finished(&effects, 1).map(|summary| summary.tasks_failed), Some(1), "{class:?}");
     }
-    for class in [Infrastructure, OutOfDisk, OutOfMemory] {
+    for class in [Infrastructure, OutOfMemory] {
         let mut core = Core::new();
         core.connect("x1", 1, &[native()]);
         core.connect("x2", 1, &[native()]);

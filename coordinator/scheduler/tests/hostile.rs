@@ -192,6 +192,12 @@ fn event() -> impl Strategy<Value = Event> {
         contents,
         bindings,
     });
+    let heartbeat = (executor(), vec(key(), 0..4), any::<bool>())
+        .prop_map(|(executor, running, is_full)| Event::Heartbeat { executor, running, is_full });
+    let would_drop = (executor(), vec(content_name(), 0..4)).prop_map(|(executor, names)| {
+        let contents = names.iter().map(|name| content(name)).collect();
+        Event::ExecutorWouldDrop { executor, number: 1, contents }
+    });
     prop_oneof![
         2 => part.prop_map(Event::PlanArrives),
         2 => resolved,
@@ -199,7 +205,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4_u8).prop_map(|number| Event::PlanCancelled(PlanId([number; 16]))),
         4 => connected,
         3 => holds,
-        2 => (executor(), vec(key(), 0..4)).prop_map(|(executor, running)| Event::Heartbeat { executor, running }),
+        2 => heartbeat,
+        2 => would_drop,
         1 => executor().prop_map(Event::ExecutorDraining),
         1 => executor().prop_map(Event::ExecutorDisconnected),
         4 => reported,

@@ -89,7 +89,7 @@ impl Engine {
                         );
                         self.traces.plan_ended(plan, summary);
                     }
-                    News::RootAvailable { .. } | News::Waiting { .. } => {}
+                    News::RootAvailable { .. } | News::Waiting(_) => {}
                 }
                 self.parts.plans.tell(plan, news);
             }
@@ -100,6 +100,10 @@ impl Engine {
                 tracing::warn!(task = %task.path, %output, %executor, "not reproducible: two executors built other bytes");
             }
             Effect::MayLeave(executor) => self.send(&executor, Order::MayLeave),
+            Effect::MayDrop { executor, number, contents } => {
+                tracing::debug!(%executor, paths = contents.len(), "may drop what nobody needs there");
+                self.send(&executor, Order::MayDrop { number, contents });
+            }
             Effect::Evict(executor) => {
                 tracing::warn!(%executor, "executor lost: its tasks run elsewhere");
                 self.traces.lost(&executor);

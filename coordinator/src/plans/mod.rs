@@ -10,7 +10,7 @@ pub use watch::{Snapshots, Watch};
 use bytes::Bytes;
 use event_log::EventLog;
 use model::{ExecutorName, PlanId, TaskId};
-use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TASKS_TOLD_MAX, TaskChange, TaskState, Waiting};
+use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TASKS_TOLD_MAX, TaskChange, TaskState};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -119,9 +119,7 @@ impl Plans {
             News::RootAvailable { task, output, path } => {
                 PlanEvent::Root(AvailableRoot { task, output, path })
             }
-            News::Waiting { requirement, tasks, tasks_total } => {
-                PlanEvent::Waiting(Waiting { requirement, tasks, tasks_total })
-            }
+            News::Waiting(waiting) => PlanEvent::Waiting(waiting),
             News::Finished(summary) => {
                 book.end(id);
                 PlanEvent::Finished(summary)

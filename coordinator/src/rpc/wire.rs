@@ -26,6 +26,9 @@ pub(super) fn coordinator_message(order: Order) -> v1::CoordinatorMessage {
             Message::Acknowledge(v1::Acknowledge { lease_id: id.0, epoch: epoch.0 })
         }
         Order::MayLeave => Message::MayLeave(v1::MayLeave {}),
+        Order::MayDrop { number, contents } => {
+            Message::MayDrop(v1::MayDrop { number, ids: contents.iter().map(Into::into).collect() })
+        }
     };
     v1::CoordinatorMessage { message: Some(message) }
 }
@@ -144,6 +147,7 @@ fn waiting(waiting: &Waiting) -> v1::Waiting {
         requirement: waiting.requirement.to_string(),
         derivations: waiting.tasks.iter().map(|task| task.path.to_string()).collect(),
         tasks_total: waiting.tasks_total,
+        full_executors: waiting.full.iter().map(ToString::to_string).collect(),
     }
 }
 

@@ -6,9 +6,8 @@ use crate::knowledge::Knowledge;
 use crate::plans::Plans;
 use crate::resolution;
 use crate::session::Order;
-use model::{
-    ContentId, ExecutorName, Failure, FailureClass, Outcome, TaskId, limits::CONTROL_MESSAGE_BYTES_MAX,
-};
+use model::limits::{CONTROL_MESSAGE_BYTES_MAX, DROPS_ASKED_MAX};
+use model::{ContentId, ExecutorName, Failure, FailureClass, Outcome, TaskId};
 use prost::Message as _;
 use proto::convert::SignedPathInfo;
 use proto::v1;
@@ -78,7 +77,11 @@ impl WorkSession {
             Message::Inventory(inventory) => Event::ExecutorHolds(self.inventory(inventory)),
             Message::Heartbeat(heartbeat) => {
                 let running = heartbeat.running.iter().map(|running| key(running.lease_id, running.epoch));
-                Event::Heartbeat { executor, running: running.collect() }
+                Event::Heartbeat { executor, running: running.collect(), is_full: heartbeat.is_full }
+            }
+            Message::WouldDrop(would_drop) => {
+                let number = would_drop.number;
+                Event::ExecutorWouldDrop { executor, number, contents: self.would_drop(would_drop) }
             }
             Message::Report(report) => {
                 let lease = key(report.lease_id, report.epoch);
@@ -129,6 +132,20 @@ impl WorkSession {
             }
         }
         Held { executor: self.executor.clone(), contents, is_last: inventory.last }
+    }
+
+    /// What is not a path cannot be allowed; what is too much is asked for again.
+    fn would_drop(&self, would_drop: v1::WouldDrop) -> Vec<ContentId> {
+        let mut contents = Vec::new();
+        for id in would_drop.ids.into_iter().take(DROPS_ASKED_MAX) {
+            match ContentId::try_from(id) {
+                Ok(id) => contents.push(id),
+                Err(error) => {
+                    tracing::warn!(executor = %self.executor, %error, "part of what it would drop is ignored");
+                }
+            }
+        }
+        contents
     }
 
     fn known(&self, info: SignedPathInfo) -> Option<KnownContent> {
@@ -192,7 +209,7 @@ impl WorkSession {
         match order {
             Order::Lease(order) => drop(self.leases().insert(order.lease, order.task.clone())),
             Order::Acknowledge(lease) => drop(self.leases().remove(lease)),
-            Order::Cancel(_) | Order::MayLeave => {}
+            Order::Cancel(_) | Order::MayLeave | Order::MayDrop { .. } => {}
         }
     }
 }

@@ -159,7 +159,8 @@ impl Session {
 
     pub async fn heartbeat(&self, running: &[&v1::Lease]) {
         let running = running.iter().map(|lease| self::running(lease)).collect();
-        self.say(Message::Heartbeat(v1::Heartbeat { free_disk_bytes: 1 << 40, running })).await;
+        self.say(Message::Heartbeat(v1::Heartbeat { free_disk_bytes: 1 << 40, running, is_full: false }))
+            .await;
     }
 
     pub async fn log(&self, lease: &v1::Lease, phase: &str, text: &str) {

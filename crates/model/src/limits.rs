@@ -12,6 +12,8 @@ pub const BOARD_CHUNK_BYTES_MAX: usize = 64 << 10;
 pub const CLUSTER_CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Largest derivation text, in bytes (real ones reach a few hundred kilobytes; an environment of 2 MiB is what the kernel takes).
 pub const DERIVATION_BYTES_MAX: usize = 4 << 20;
+/// Paths that an executor may ask to drop in one message.
+pub const DROPS_ASKED_MAX: usize = 256;
 /// Derivations in one plan.
 pub const PLAN_DERIVATIONS_MAX: usize = 200_000;
 /// Wanted outputs of one plan.

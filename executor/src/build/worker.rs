@@ -20,10 +20,10 @@ use crate::platform::Resources;
 use crate::session::desk::Builder;
 use crate::session::uplink::Uplink;
 use crate::slots::Slots;
-use crate::store::{Store, base_name};
+use crate::store::{Pins, Store, Unacknowledged, base_name};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use model::{BuiltOutput, ContentId, Failure, FailureClass, Outcome, PathFacts, Platform};
+use model::{BuiltOutput, ContentId, Failure, FailureClass, Outcome, PathFacts, Platform, StorePath};
 use node::exit::chain;
 use sandbox::binfmt::Rule;
 use sandbox::cgroup::{self, Cgroup, Used};
@@ -79,13 +79,14 @@ pub struct Worker {
     inputs: Inputs,
     slots: Slots,
     disk: Arc<Disk>,
+    unacknowledged: Unacknowledged,
 }
 
 impl Worker {
     /// A worker over a store.
     pub fn new(settings: Settings, store: Arc<Store>, inputs: Inputs, slots: Slots) -> Self {
         let disk = Arc::new(Disk::new(store.clone(), settings.disk_free_bytes_min));
-        Self { settings, store, inputs, slots, disk }
+        Self { settings, store, inputs, slots, disk, unacknowledged: Unacknowledged::default() }
     }
 
     async fn run(
@@ -94,8 +95,10 @@ impl Worker {
         uplink: Arc<Uplink>,
         cancel: CancellationToken,
         times: &mut Times,
+        pins: &Arc<Pins>,
     ) -> Result<Vec<BuiltOutput>, Failure> {
         let prepared = self.admit(&lease)?;
+        pins.add(&known_outputs(&lease, &prepared));
         if let Some(held) = self.held(&lease, &prepared) {
             return Ok(held);
         }
@@ -120,7 +123,7 @@ impl Worker {
         let has_sandbox = lease.platform != Platform::Builtin;
         let builds = &self.settings.builds_directory;
         let directory = Directory::make(builds, taken.slot, lease.key, present, has_sandbox).await?;
-        let result = self.in_directory(&lease, &prepared, &directory, &uplink, &cancel, times).await;
+        let result = self.in_directory(&lease, &prepared, &directory, &uplink, &cancel, (times, pins)).await;
         directory.clean_up(self.settings.launcher.clone(), taken);
         result
     }
@@ -153,7 +156,7 @@ impl Worker {
         directory: &Directory,
         uplink: &Uplink,
         cancel: &CancellationToken,
-        times: &mut Times,
+        (times, pins): (&mut Times, &Arc<Pins>),
     ) -> Result<Vec<BuiltOutput>, Failure> {
         let start = Instant::now();
         let run = if lease.platform == Platform::Builtin {
@@ -180,7 +183,7 @@ impl Worker {
         }
         let start = Instant::now();
         let span = tracing::info_span!("outputs", outputs = prepared.outputs.len());
-        let built = self.take_outputs(lease, prepared, directory).instrument(span).await;
+        let built = self.take_outputs(lease, prepared, directory, pins.clone()).instrument(span).await;
         times.outputs_ms = milliseconds(start);
         built.map_err(|error| failure(error.class(), chain(&error)))
     }
@@ -302,6 +305,7 @@ impl Worker {
         lease: &Lease,
         prepared: &Prepared,
         directory: &Directory,
+        pins: Arc<Pins>,
     ) -> Result<Vec<BuiltOutput>, OutputsError> {
         let derivation = lease.built.clone();
         let (expected, candidates) = (prepared.outputs.clone(), prepared.candidates.clone());
@@ -323,6 +327,7 @@ impl Worker {
         blocking(move || {
             let adopt = |output: &Examined| {
                 let id = ContentId { domain: domain.clone(), path: output.path.clone() };
+                pins.add([&id]);
                 let facts = verdict::facts(&derivation, output);
                 let address = facts.content_address.clone();
                 let facts = store.adopt(&id, facts, &output.tree)?.as_ref().clone();
@@ -351,10 +356,18 @@ impl Builder for Worker {
             platform = %lease.platform,
         );
         node::propagate::set_parent(&span, &lease.trace_context);
+        // From here on they stay, those too that are still to be fetched.
+        let pins = Arc::new(Pins::new(&self.store, lease.inputs.iter().map(|input| &input.id)));
+        let (key, domain) = (lease.key, lease.derivation.domain.clone());
         async move {
             let mut times = Times::default();
-            let outcome = match self.run(lease, uplink, cancel, &mut times).await {
-                Ok(outputs) => Outcome::Built(outputs),
+            let outcome = match self.clone().run(lease, uplink, cancel, &mut times, &pins).await {
+                Ok(outputs) => {
+                    let id = |path: &StorePath| ContentId { domain: domain.clone(), path: path.clone() };
+                    let ids: Vec<_> = outputs.iter().map(|output| id(&output.path)).collect();
+                    self.made(key, &ids);
+                    Outcome::Built(outputs)
+                }
                 Err(failed) => {
                     tracing::warn!(class = ?failed.class, message = failed.message, "not built");
                     Outcome::Failed(failed)
@@ -365,6 +378,21 @@ impl Builder for Worker {
         .instrument(span)
         .boxed()
     }
+
+    fn made(&self, key: LeaseKey, outputs: &[ContentId]) {
+        self.unacknowledged.keep(key, Pins::new(&self.store, outputs));
+    }
+
+    fn acknowledged(&self, key: LeaseKey) {
+        self.unacknowledged.release(key);
+    }
+}
+
+/// The outputs whose paths are known before they are built.
+fn known_outputs(lease: &Lease, prepared: &Prepared) -> Vec<ContentId> {
+    let known = prepared.outputs.iter().filter(|output| output.floating.is_none());
+    let domain = &lease.derivation.domain;
+    known.map(|output| ContentId { domain: domain.clone(), path: output.path.clone() }).collect()
 }
 
 /// How the builder ended, and what it took.

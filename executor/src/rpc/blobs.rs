@@ -1,5 +1,5 @@
 //! The Blobs service of an executor: Download and Missing, from its own store, for executors and the coordinator.
-use crate::store::Store;
+use crate::store::{Pins, Store};
 use crate::tree;
 use bytes::Bytes;
 use model::{ContentId, limits};
@@ -72,6 +72,8 @@ impl Blobs for BlobsService {
             .id
             .ok_or_else(|| Status::invalid_argument("field `id` of a message: is missing"))?
             .try_into()?;
+        // It stays while it is read, and it was used.
+        let pins = Pins::new(&self.store, [&id]);
         let facts = self.store.get(&id).ok_or_else(|| {
             Status::not_found(format!("'{}' is not held in domain '{}'", id.path, id.domain))
         })?;
@@ -92,7 +94,7 @@ impl Blobs for BlobsService {
         let info = path_info(&id, &facts);
         let tree = self.store.tree(&id);
         tokio::task::spawn_blocking(move || {
-            let _permit = permit;
+            let _in_use = (permit, pins);
             if parts.blocking_send(Ok(response(Part::Info(info)))).is_err() {
                 return;
             }

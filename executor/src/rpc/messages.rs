@@ -78,10 +78,10 @@ pub fn hello(
 }
 
 /// That this executor lives, and what it believes.
-pub fn heartbeat(free_disk_bytes: u64, running: &[(LeaseKey, Subject)]) -> Message {
+pub fn heartbeat(free_disk_bytes: u64, is_full: bool, running: &[(LeaseKey, Subject)]) -> Message {
     // The hello has said what they are for.
     let running = running.iter().map(|(key, _)| running_lease(*key, None)).collect();
-    Message::Heartbeat(v1::Heartbeat { free_disk_bytes, running })
+    Message::Heartbeat(v1::Heartbeat { free_disk_bytes, running, is_full })
 }
 
 /// A lease that this executor runs or has a result of; with what it is for, where that may not be known.
@@ -108,6 +108,17 @@ pub fn subject(wire: v1::RunningLease) -> Result<(LeaseKey, Subject), WireError>
 /// A part of what this executor holds.
 pub fn inventory<'a>(held: impl Iterator<Item = (&'a ContentId, &'a PathFacts)>, last: bool) -> Message {
     Message::Inventory(v1::Inventory { held: held.map(|(id, facts)| path_info(id, facts)).collect(), last })
+}
+
+/// What this executor would like to drop.
+pub fn would_drop(number: u64, ids: &[ContentId]) -> Message {
+    Message::WouldDrop(v1::WouldDrop { number, ids: ids.iter().map(Into::into).collect() })
+}
+
+/// What this executor may drop, and to which question that is the answer. What is not a path cannot be held.
+pub fn may_drop(wire: v1::MayDrop) -> (u64, Vec<ContentId>) {
+    let ids = wire.ids.into_iter().take(limits::DROPS_ASKED_MAX);
+    (wire.number, ids.filter_map(|id| ContentId::try_from(id).ok()).collect())
 }
 
 /// The next bytes of a build's log, or its new phase.

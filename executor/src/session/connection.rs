@@ -4,6 +4,7 @@ use super::uplink::{Outgoing, QUEUE_MESSAGES_MAX};
 use crate::lease::LeaseKey;
 use crate::rpc::messages;
 use crate::store::Store;
+use crate::store::collector::Collector;
 use futures_util::stream::{PollNext, StreamExt, select_with_strategy};
 use model::{BootId, Capability, ContentId, Epoch, LeaseId, limits};
 use proto::v1;
@@ -20,6 +21,8 @@ use tonic::transport::Channel;
 
 /// Paths in one part of the inventory.
 const INVENTORY_PATHS_MAX: usize = 256;
+/// How often it is looked whether the store is within its limits.
+const COLLECT_INTERVAL: Duration = Duration::from_millis(500);
 /// Control messages that wait for the connection.
 const CONTROL_MESSAGES_MAX: usize = 16;
 /// How long the coordinator may take for its hello.
@@ -86,6 +89,7 @@ pub async fn converse(
     channel: Channel,
     desk: &Arc<Desk>,
     store: &Arc<Store>,
+    collector: &Arc<Collector>,
     identity: &Identity,
     established: &mut bool,
 ) -> Result<(), ConnectionError> {
@@ -113,12 +117,13 @@ pub async fn converse(
     *established = true;
     tracing::info!(heartbeat_ms = interval.as_millis(), "session with the coordinator established");
     let ended = tokio::select! {
-        ended = receive(&mut incoming, desk) => Err(ended),
-        never = announce(desk, store, &control, &builds) => match never {},
-        never = beat(interval, desk, store, &control) => match never {},
+        ended = receive(&mut incoming, desk, collector, &control) => Err(ended),
+        never = announce(desk, store, collector, &control, &builds) => match never {},
+        never = beat(interval, desk, store, collector, &control) => match never {},
         () = desk.left() => Ok(()),
     };
     desk.uplink().disconnect();
+    collector.disconnect();
     ended
 }
 
@@ -137,7 +142,12 @@ async fn accept_hello(incoming: &mut Streaming<v1::CoordinatorMessage>) -> Resul
 }
 
 /// Handles what the coordinator says, until it says no more.
-async fn receive(incoming: &mut Streaming<v1::CoordinatorMessage>, desk: &Arc<Desk>) -> ConnectionError {
+async fn receive(
+    incoming: &mut Streaming<v1::CoordinatorMessage>,
+    desk: &Arc<Desk>,
+    collector: &Arc<Collector>,
+    control: &mpsc::Sender<Message>,
+) -> ConnectionError {
     loop {
         let message = match incoming.message().await {
             Ok(Some(message)) => message.message,
@@ -153,6 +163,15 @@ async fn receive(incoming: &mut Streaming<v1::CoordinatorMessage>, desk: &Arc<De
                 desk.drain();
             }
             Some(Incoming::MayLeave(_)) => desk.allow_leave(),
+            Some(Incoming::MayDrop(may_drop)) => {
+                let (number, ids) = messages::may_drop(may_drop);
+                let kept = collector.answer(number, ids);
+                if !kept.is_empty() {
+                    let kept = kept.iter().map(|(id, facts)| (id, facts.as_ref()));
+                    // A closed channel is seen here soon.
+                    let _ = control.send(messages::inventory(kept, false)).await;
+                }
+            }
             Some(Incoming::Hello(_)) => tracing::warn!("a second hello is ignored"),
             // Of a later version.
             None => tracing::debug!("a message of an unknown kind is ignored"),
@@ -186,10 +205,11 @@ fn build_message(desk: &Desk, outgoing: Outgoing) -> Option<Message> {
 }
 
 /// Tells what is held, then connects the builds, what they kept first, then reports what nobody acknowledged; then
-/// says when this executor drains.
+/// says when this executor drains, and asks for room in its store.
 async fn announce(
     desk: &Desk,
     store: &Store,
+    collector: &Collector,
     control: &mpsc::Sender<Message>,
     builds: &mpsc::Sender<Outgoing>,
 ) -> std::convert::Infallible {
@@ -207,9 +227,27 @@ async fn announce(
     for key in desk.unacknowledged() {
         let _ = builds.send(Outgoing::Report(key)).await;
     }
-    desk.draining().await;
-    let _ = control.send(Message::Draining(v1::Draining {})).await;
-    std::future::pending().await
+    let drain = async {
+        desk.draining().await;
+        let _ = control.send(Message::Draining(v1::Draining {})).await;
+        std::future::pending().await
+    };
+    tokio::select! {
+        never = drain => never,
+        never = ask_for_room(collector, control) => never,
+    }
+}
+
+/// Asks what may go, again and again while the store has too little room.
+async fn ask_for_room(collector: &Collector, control: &mpsc::Sender<Message>) -> std::convert::Infallible {
+    let mut ticks = tokio::time::interval(COLLECT_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some((number, ids)) = collector.question() {
+            let _ = control.send(messages::would_drop(number, &ids)).await;
+        }
+    }
 }
 
 /// Says regularly that this executor lives.
@@ -217,13 +255,14 @@ async fn beat(
     interval: Duration,
     desk: &Desk,
     store: &Store,
+    collector: &Collector,
     control: &mpsc::Sender<Message>,
 ) -> std::convert::Infallible {
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let message = messages::heartbeat(store.free_disk_bytes(), &desk.believed());
+        let message = messages::heartbeat(store.free_disk_bytes(), collector.is_full(), &desk.believed());
         // A full queue means that the link is stuck: another heartbeat in it would not help.
         let _ = control.try_send(message);
     }

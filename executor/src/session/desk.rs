@@ -6,7 +6,7 @@ use crate::build::failure::failure;
 use crate::lease::{Finished, Lease, LeaseKey, Subject, Times};
 use crate::rpc::results::Results;
 use futures_util::future::BoxFuture;
-use model::{ContentId, FailureClass, Outcome};
+use model::{ContentId, FailureClass, Outcome, StorePath};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -23,6 +23,12 @@ pub trait Builder: Send + Sync + 'static {
         uplink: Arc<Uplink>,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, (Outcome, Times)>;
+
+    /// An earlier process made these, and nobody has acknowledged the result of the lease.
+    fn made(&self, _key: LeaseKey, _outputs: &[ContentId]) {}
+
+    /// The coordinator has the result of a lease.
+    fn acknowledged(&self, _key: LeaseKey) {}
 }
 
 /// All leases of this process, and results that nobody has acknowledged yet.
@@ -55,6 +61,15 @@ impl Desk {
     /// What the file system refuses.
     pub fn open(results_directory: &Path, slots: usize, builder: Arc<dyn Builder>) -> io::Result<Self> {
         let (results, finished) = Results::open(results_directory)?;
+        for (key, subject) in &finished {
+            let outcome = results.report(*key).and_then(|report| Outcome::try_from(report.outcome?).ok());
+            if let Some(Outcome::Built(outputs)) = outcome {
+                let domain = &subject.derivation.domain;
+                let id = |path: StorePath| ContentId { domain: domain.clone(), path };
+                let ids: Vec<_> = outputs.into_iter().map(|output| id(output.path)).collect();
+                builder.made(*key, &ids);
+            }
+        }
         Ok(Self {
             builder,
             ledger: Mutex::new(Ledger::new(slots, finished)),
@@ -138,6 +153,7 @@ impl Desk {
     /// The coordinator has a result.
     pub fn acknowledge(&self, key: LeaseKey) {
         if locked(&self.ledger).acknowledge(key) {
+            self.builder.acknowledged(key);
             self.results.remove(key);
             locked(&self.unsaved).remove(&key);
             self.uplink.forget(key);

@@ -6,6 +6,7 @@ pub mod ledger;
 pub mod uplink;
 
 use crate::store::Store;
+use crate::store::collector::Collector;
 use connection::{Identity, converse};
 use desk::Desk;
 use node::backoff::Backoff;
@@ -21,6 +22,7 @@ pub async fn run(
     files: &TlsFiles,
     desk: &Arc<Desk>,
     store: &Arc<Store>,
+    collector: &Arc<Collector>,
     identity: &Identity,
 ) {
     let mut backoff = Backoff::for_connections();
@@ -29,13 +31,15 @@ pub async fn run(
         let expected = ExpectedPeer { role: Role::Coordinator, name: None };
         let mut is_refused = false;
         let problem = match client_channel(coordinator, files, expected, ChannelSettings::control()).await {
-            Ok(channel) => match converse(channel, desk, store, identity, &mut established).await {
-                Ok(()) => return,
-                Err(error) => {
-                    is_refused = error.is_refusal();
-                    chain(&error)
+            Ok(channel) => {
+                match converse(channel, desk, store, collector, identity, &mut established).await {
+                    Ok(()) => return,
+                    Err(error) => {
+                        is_refused = error.is_refusal();
+                        chain(&error)
+                    }
                 }
-            },
+            }
             Err(error) => chain(&error),
         };
         if established && !is_refused {

@@ -1,26 +1,33 @@
 //! The executor's own store view: file trees by trust domain and base name, with a crash-safe index of what is known about them.
 //!
 //! `store/<domain>/<base name>` is a tree; `store/<domain>/.facts/<base name>.json` says that it is whole. The facts
-//! are written after the tree is in place, by rename: a path is held if and only if its facts are there.
+//! are written after the tree is in place, by rename: a path is held if and only if its facts are there. They were modified
+//! when the path was last used, to within ten minutes: that much of the order of uses a crash may cost.
 
+pub mod collector;
 mod facts;
+mod index;
+mod pins;
 mod single_flight;
 
 #[cfg(test)]
 mod tests;
 
 pub use facts::write_whole;
+pub use pins::{Pins, Unacknowledged};
 pub use single_flight::SingleFlight;
 
 use crate::tree::{self, TreeError};
 use facts::StoredFacts;
+use index::Index;
 use model::{ContentId, PathFacts, StorePath, TrustDomain};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 use thiserror::Error;
 
 /// Directory of all store paths, as everyone names them.
@@ -66,7 +73,9 @@ impl StoreError {
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    index: Mutex<HashMap<ContentId, Arc<PathFacts>>>,
+    index: Mutex<Index>,
+    /// Held while files of a path appear in their place or leave it.
+    changes: Mutex<()>,
     /// Held while the process lives.
     _lock: File,
 }
@@ -84,26 +93,35 @@ impl Store {
         let lock_path = directory.join("lock");
         let lock = File::create(&lock_path).map_err(StoreError::io("create", &lock_path))?;
         lock.try_lock().map_err(|_| StoreError::InUse(directory.to_owned()))?;
-        let store = Self { directory: directory.to_owned(), index: Mutex::default(), _lock: lock };
+        let store = Self {
+            directory: directory.to_owned(),
+            index: Mutex::default(),
+            changes: Mutex::default(),
+            _lock: lock,
+        };
         store.recover(verify)?;
         Ok(store)
     }
 
     fn recover(&self, verify: bool) -> Result<(), StoreError> {
+        let mut found = Vec::new();
         for entry in list(&self.directory)? {
             let Some(domain) = entry.to_str().and_then(TrustDomain::parse) else { continue };
             let directory = self.directory.join(&entry);
             let _ = tree::remove(&directory.join(PARTIAL_DIRECTORY));
-            let mut held = HashMap::new();
+            let mut held = HashSet::new();
             for name in list(&directory.join(FACTS_DIRECTORY))? {
                 let Some(base_name) = name.to_str().and_then(|name| name.strip_suffix(".json")) else {
                     continue;
                 };
                 let path = StorePath::from_validated(&format!("{STORE_DIRECTORY}/{base_name}"));
                 let id = ContentId { domain: domain.clone(), path };
-                match StoredFacts::read(&self.facts_path(&id)) {
+                let facts_path = self.facts_path(&id);
+                match StoredFacts::read(&facts_path) {
                     Some(facts) if self.is_intact(&id, &facts, verify) => {
-                        held.insert(id, Arc::new(facts));
+                        let used = fs::metadata(&facts_path).and_then(|status| status.modified());
+                        found.push((used.unwrap_or(SystemTime::UNIX_EPOCH), id.clone(), facts));
+                        held.insert(id);
                     }
                     _ => self.forget_files(&id)?,
                 }
@@ -111,7 +129,7 @@ impl Store {
             for name in list(&directory)? {
                 let is_held = |name: &str| {
                     let path = StorePath::from_validated(&format!("{STORE_DIRECTORY}/{name}"));
-                    held.contains_key(&ContentId { domain: domain.clone(), path })
+                    held.contains(&ContentId { domain: domain.clone(), path })
                 };
                 if name != FACTS_DIRECTORY && !name.to_str().is_some_and(is_held) {
                     let path = directory.join(&name);
@@ -122,8 +140,10 @@ impl Store {
                     })?;
                 }
             }
-            self.index().extend(held);
         }
+        found.sort_by_key(|(used, _, _)| *used);
+        let mut index = self.index();
+        found.into_iter().for_each(|(_, id, facts)| index.insert(id, Arc::new(facts)));
         Ok(())
     }
 
@@ -149,9 +169,13 @@ impl Store {
         intact
     }
 
-    fn index(&self) -> std::sync::MutexGuard<'_, HashMap<ContentId, Arc<PathFacts>>> {
-        // The map is whole after every statement that changes it.
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // It is whole after every statement that changes it.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn domain_directory(&self, domain: &TrustDomain) -> PathBuf {
@@ -184,7 +208,12 @@ impl Store {
 
     /// All that is held.
     pub fn held(&self) -> Vec<(ContentId, Arc<PathFacts>)> {
-        self.index().iter().map(|(id, facts)| (id.clone(), facts.clone())).collect()
+        self.index().held().map(|(id, facts)| (id.clone(), facts.clone())).collect()
+    }
+
+    /// Bytes of the archives of all that is held: what their trees take on the disk is more where files are small.
+    pub fn bytes(&self) -> u64 {
+        self.index().bytes()
     }
 
     /// Moves a canonical tree in, whose facts the caller has verified. A path that is held already stays as it is.
@@ -197,6 +226,7 @@ impl Store {
             return Ok(held);
         }
         let failed = |source| StoreError::Tree { path: id.path.clone(), source };
+        let _change = self.change();
         let facts_path = self.facts_path(id);
         let facts_directory = facts_path.parent().unwrap_or(&self.directory);
         fs::create_dir_all(facts_directory).map_err(StoreError::io("create", facts_directory))?;
@@ -214,19 +244,56 @@ impl Store {
     /// # Errors
     /// A file system that refuses.
     pub fn forget(&self, id: &ContentId) -> Result<(), StoreError> {
+        let _change = self.change();
         self.index().remove(id);
         self.forget_files(id)
     }
 
+    /// Removes the files of a path that the index has let go of, unless it was brought in again.
+    fn remove_if_gone(&self, id: &ContentId) -> Result<(), StoreError> {
+        let aside = self.partial(id)?;
+        let failed = |source| StoreError::Tree { path: id.path.clone(), source };
+        {
+            let _change = self.change();
+            if self.get(id).is_some() {
+                return Ok(());
+            }
+            self.forget_facts(id)?;
+            let tree = self.tree(id);
+            if fs::symlink_metadata(&tree).is_err() {
+                return Ok(());
+            }
+            tree::place(&tree, &aside).map_err(failed)?;
+        }
+        // However long that takes, the path can be brought in again.
+        tree::remove(&aside).map_err(failed)
+    }
+
     fn forget_files(&self, id: &ContentId) -> Result<(), StoreError> {
+        self.forget_facts(id)?;
+        tree::remove(&self.tree(id)).map_err(|source| StoreError::Tree { path: id.path.clone(), source })
+    }
+
+    fn forget_facts(&self, id: &ContentId) -> Result<(), StoreError> {
         let facts_path = self.facts_path(id);
         match fs::remove_file(&facts_path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::Io { action: "remove", path: facts_path, source: error });
+                Err(StoreError::Io { action: "remove", path: facts_path, source: error })
             }
-            _ => {}
+            _ => Ok(()),
         }
-        tree::remove(&self.tree(id)).map_err(|source| StoreError::Tree { path: id.path.clone(), source })
+    }
+
+    /// Writes down what was used since the last time, in order: the next start knows it.
+    pub fn record_uses(&self) {
+        let used = self.index().take_unrecorded();
+        for id in used {
+            let facts = File::open(self.facts_path(&id));
+            // One that was dropped meanwhile need not be known.
+            if let Err(error) = facts.and_then(|facts| facts.set_modified(SystemTime::now())) {
+                tracing::debug!(path = %id.path, %error, "the time of its last use is not recorded");
+            }
+        }
     }
 
     /// Bytes that unprivileged users may still write to the store's file system.

@@ -1,6 +1,9 @@
-//! What is held after crashes at every step, and single flight.
+//! What is held after crashes at every step, single flight, and what is dropped to make room.
+use super::collector::{Collector, Limits};
 use super::*;
+use crate::lease::LeaseKey;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 const NAME: &str = "9p0nl625gm5mli8h2xfsgma0zz31g9yc-t.txt";
 
@@ -132,4 +135,126 @@ async fn one_path_is_worked_on_by_one_task_at_a_time() {
     };
     futures_util::future::join_all((0..8).map(|_| work())).await;
     assert!(flights.is_idle(), "no lock outlives its work");
+}
+
+fn named(name: &str) -> ContentId {
+    let path = StorePath::from_validated(&format!("{STORE_DIRECTORY}/{}-{name}", "0".repeat(32)));
+    ContentId { domain: TrustDomain::Shared, path }
+}
+
+/// Puts files of 120 bytes each into a store of 300, in this order.
+fn three_files(directory: &Path) -> (Arc<Store>, Arc<Collector>) {
+    let store = Arc::new(Store::open(directory, false).unwrap());
+    ["a", "b", "c"].iter().for_each(|name| add(&store, &named(name)));
+    let limits = Limits { bytes_max: Some(300), free_bytes_min: 0, reserve_bytes: 0 };
+    (store.clone(), Arc::new(Collector::new(store, limits)))
+}
+
+fn add(store: &Store, id: &ContentId) {
+    let partial = store.partial(id).unwrap();
+    fs::write(&partial, "hello").unwrap();
+    store.adopt(id, hello_facts(), &partial).unwrap();
+}
+
+/// Until what may go has gone.
+async fn removed(store: &Store, id: &ContentId) {
+    while store.tree(id).exists() || store.facts_path(id).exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_may_go_goes_with_its_files_and_can_come_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, collector) = three_files(directory.path());
+    assert!(collector.is_full());
+    let (number, asked) = collector.question().unwrap();
+    assert_eq!(asked, [named("a")], "as much as is too much");
+    assert_eq!(collector.question(), None, "one question at a time");
+    assert_eq!(collector.answer(number, asked), []);
+    assert_eq!(store.get(&named("a")), None, "from here on it is not held");
+    removed(&store, &named("a")).await;
+    assert!(!collector.is_full() && store.bytes() == 240);
+    add(&store, &named("a"));
+    assert_eq!(store.held().len(), 3);
+    let (_, asked) = collector.question().unwrap();
+    assert_eq!(asked, [named("b")], "the newest is not the first to go");
+}
+
+#[tokio::test]
+async fn files_of_a_path_that_came_again_at_once_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, collector) = three_files(directory.path());
+    let (number, asked) = collector.question().unwrap();
+    collector.answer(number, asked);
+    // Before the files are gone, or after: this thread has not given way yet.
+    add(&store, &named("a"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(store.get(&named("a")).is_some() && store.tree(&named("a")).exists());
+    drop((store, collector));
+    assert!(Store::open(directory.path(), true).unwrap().get(&named("a")).is_some());
+}
+
+#[tokio::test]
+async fn what_is_in_use_stays_and_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, collector) = three_files(directory.path());
+    let pins = Pins::new(&store, &[named("a")]);
+    let (number, asked) = collector.question().unwrap();
+    assert_eq!(asked, [named("b")]);
+    pins.add(&[named("b")]);
+    let kept = collector.answer(number, vec![named("b"), named("c")]);
+    assert_eq!(kept, [(named("b"), Arc::new(hello_facts()))]);
+    removed(&store, &named("c")).await;
+    assert_eq!(collector.question(), None, "two are not too much");
+    add(&store, &named("c"));
+    drop(pins);
+    assert_eq!(collector.question().unwrap().1, [named("c")], "the others were used since");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_waits_for_drop_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, collector) = three_files(directory.path());
+    collector.answer(0, vec![named("a")]);
+    let (number, asked) = collector.question().unwrap();
+    collector.answer(number + 1, asked.clone());
+    // The connection breaks: what is still on its way belongs to it.
+    collector.disconnect();
+    collector.answer(number, asked.clone());
+    assert_eq!(store.held().len(), 3);
+    let (next, _) = collector.question().unwrap();
+    assert!(next > number);
+    collector.answer(number, asked.clone());
+    assert_eq!(store.held().len(), 3, "an answer to an older question");
+    collector.answer(next, vec![id("board:one"), named("unknown"), named("a")]);
+    collector.answer(next, vec![named("b")]);
+    assert_eq!(store.held().len(), 2, "it is answered once");
+}
+
+#[test]
+fn the_order_of_uses_outlives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, collector) = three_files(directory.path());
+    drop(Pins::new(&store, &[named("a")]));
+    store.record_uses();
+    drop((store, collector));
+    let store = Store::open(directory.path(), false).unwrap();
+    assert_eq!(store.index().oldest(u64::MAX, 9).last(), Some(&named("a")));
+}
+
+#[test]
+fn a_result_keeps_what_it_is_made_of_until_it_is_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, collector) = three_files(directory.path());
+    let unacknowledged = Unacknowledged::default();
+    let key = LeaseKey { id: model::LeaseId(1), epoch: model::Epoch(1) };
+    unacknowledged.keep(key, Pins::new(&store, &[named("a"), named("b")]));
+    // The same lease is handled once more, by a session that came later.
+    unacknowledged.keep(key, Pins::new(&store, &[named("a"), named("b")]));
+    assert_eq!(collector.question().unwrap().1, [named("c")]);
+    collector.disconnect();
+    unacknowledged.release(key);
+    assert_eq!(store.index().oldest(u64::MAX, 9)[0], named("c"), "the others were used since");
+    assert_eq!(store.index().oldest(u64::MAX, 9).len(), 3);
 }

@@ -8,6 +8,7 @@ mod executors;
 mod gone;
 mod links;
 mod shared;
+mod stores;
 mod stragglers;
 mod twins;
 

@@ -180,7 +180,7 @@ impl Cluster<'_> {
             What::Beats(host) => {
                 if is_there(&self.run.hosts[host], milliseconds_to_s(self.now_ms)) {
                     let running = self.running[host].iter().copied().collect();
-                    self.tell(Event::Heartbeat { executor: name(host), running });
+                    self.tell(Event::Heartbeat { executor: name(host), running, is_full: false });
                 }
                 self.happens_at(self.now_ms + SETTINGS.heartbeat_interval_ms, What::Beats(host));
             }

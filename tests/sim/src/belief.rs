@@ -2,7 +2,7 @@
 use crate::bits::Bits;
 use crate::graph::Graph;
 use crate::world::{STEP_MS, World};
-use model::LeaseId;
+use model::{FailureClass, LeaseId, Outcome};
 use scheduler::{Effect, Event, Fact, Grant, Holder, KnownContent, LeaseKey, News, PlanSummary};
 use std::collections::BTreeSet;
 
@@ -29,6 +29,8 @@ pub struct Belief {
     once: Vec<Bits>,
     links: Vec<Link>,
     heard_ms: Vec<u64>,
+    /// By their last heartbeat.
+    are_full: Vec<bool>,
     /// Leases that nothing has happened to yet, by task.
     undisturbed: Vec<Vec<(LeaseKey, usize)>>,
     /// Of the last lease of each task.
@@ -47,6 +49,7 @@ impl Belief {
             once: vec![Bits::default(); executors],
             links: vec![Link::Unknown; executors],
             heard_ms: vec![0; executors],
+            are_full: vec![false; executors],
             undisturbed: vec![vec![]; tasks],
             epochs: vec![0; tasks],
             last_lease: LeaseId(0),
@@ -88,6 +91,11 @@ impl Belief {
         self.disturb(position);
     }
 
+    /// Whether the content store or an executor has it, as far as the core knows.
+    pub fn has_holder(&self, content: usize) -> bool {
+        self.store.has(content) || self.held.iter().any(|held| held.has(content))
+    }
+
     /// Whether somebody has all of this, as far as the core can know for certain.
     fn is_there(&self, contents: &Bits) -> bool {
         let mut there = self.store;
@@ -110,6 +118,7 @@ impl World {
         match event {
             Event::PlanAdmitted(plan) => {
                 self.belief.plans.insert(plan.id.0[0]);
+                self.dropped.admitted(plan.id.0[0]);
                 self.learn_contents(&plan.contents);
             }
             Event::PlanArrives(part) => self.learn_contents(&part.contents),
@@ -134,6 +143,7 @@ impl World {
                 }
                 self.belief.links[position] = Link::Connected;
                 self.belief.heard_ms[position] = now_ms;
+                self.belief.are_full[position] = false;
             }
             Event::ExecutorHolds(held) => {
                 let position = self.position(&held.executor);
@@ -146,8 +156,9 @@ impl World {
                     }
                 }
             }
-            Event::Heartbeat { executor, .. } => {
+            Event::Heartbeat { executor, is_full, .. } => {
                 let position = self.position(executor);
+                self.belief.are_full[position] = *is_full;
                 let link = &mut self.belief.links[position];
                 if matches!(*link, Link::Connected | Link::Disconnected) {
                     *link = Link::Connected;
@@ -161,7 +172,12 @@ impl World {
                 }
                 self.belief.disturb(position);
             }
-            Event::LeaseReported { lease, .. } => {
+            Event::LeaseReported { lease, task, outcome, .. } => {
+                if let (Outcome::Failed(failure), false) = (outcome, self.options.has_trouble) {
+                    // Its source was allowed to drop an input just then: it did not begin.
+                    let truth = &self.graph.truths[self.graph.task_places[task]];
+                    self.leased[truth.first] -= u32::from(failure.class == FailureClass::InputMissing);
+                }
                 let tasks = &mut self.belief.undisturbed;
                 tasks.iter_mut().for_each(|leases| leases.retain(|(key, _)| key != lease));
             }
@@ -202,6 +218,7 @@ impl World {
                 assert!(!from.is_empty() && !self.belief.store.has(place), "{content:?} from {from:?}");
             }
             Effect::Tell { plan, news } => self.check_news(plan.0[0], news),
+            Effect::MayDrop { contents, .. } => self.check_drops(contents),
             Effect::Differs { executor, output, .. } => {
                 let has_lied = self.executors[self.position(executor)].has_lied;
                 assert!(has_lied, "{executor} has built {output} like everybody");
@@ -260,6 +277,7 @@ impl World {
         let offers = &executor.capability.offers;
         assert!(offers.iter().any(|offer| offer.platform == grant.platform), "{grant:?}");
         assert_eq!(self.belief.links[position], Link::Connected, "{grant:?}");
+        assert!(!self.belief.are_full[position], "{} has no room", grant.executor);
         let mut seen = Bits::default();
         for input in &grant.inputs {
             let place = self.graph.content_places[&input.id];
@@ -293,7 +311,9 @@ impl World {
         let first = truth.first;
         self.leased[first] += 1;
         let is_first = self.leased[first] == 1;
-        assert!(self.options.has_trouble || truth.is_bad || is_first, "{:?} is built twice", grant.task);
+        let may_be_built =
+            self.options.has_trouble || truth.is_bad || is_first || self.is_for_a_later_plan(task);
+        assert!(may_be_built, "{:?} is built twice", grant.task);
     }
 
     /// After each tick: everybody who was silent for too long is lost.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Kinds of events.
-pub const EVENTS: [&str; 15] = [
+pub const EVENTS: [&str; 16] = [
     "PlanAdmitted",
     "PlanCancelled",
     "ExecutorConnected",
@@ -21,6 +21,7 @@ pub const EVENTS: [&str; 15] = [
     "Tick",
     "AttemptUsed",
     "PlanArrives",
+    "ExecutorWouldDrop",
 ];
 
 /// The kind of an event, as a position in [`EVENTS`].
@@ -38,6 +39,7 @@ pub fn kind(event: &Event) -> usize {
         Event::Stored(_) => 9,
         Event::PullFailed { .. } => 10,
         Event::Remembered(_) => 11,
+        Event::ExecutorWouldDrop { .. } => 15,
         // Worlds end the time of grace by the clock, at every length; this ends it as a tick does.
         Event::AllBack | Event::Tick => 12,
         Event::AttemptUsed { .. } => 13,
@@ -54,6 +56,8 @@ pub struct Tally {
     pub leases: u64,
     /// Those among them of what ran elsewhere already.
     pub speculative: u64,
+    /// Contents that executors dropped, being allowed to.
+    pub dropped: u64,
     /// Faults since the last event.
     pub since: Vec<Fault>,
     /// What the core took, and its checks, where that was measured.
@@ -74,6 +78,7 @@ impl Tally {
         self.tasks += other.tasks;
         self.leases += other.leases;
         self.speculative += other.speculative;
+        self.dropped += other.dropped;
         self.idle += other.idle;
         self.faults += other.faults;
         self.took.iter_mut().zip(other.took).for_each(|(took, other)| *took += other);

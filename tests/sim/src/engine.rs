@@ -283,6 +283,9 @@ impl World {
             Effect::Cancel { executor, lease } => self.send(&executor, Message::Cancel(lease)),
             Effect::Acknowledge { executor, lease } => self.send(&executor, Message::Acknowledge(lease)),
             Effect::MayLeave(executor) => self.send(&executor, Message::MayLeave),
+            Effect::MayDrop { executor, number, contents } => {
+                self.send(&executor, Message::MayDrop(number, contents));
+            }
             Effect::Evict(executor) => {
                 let position = self.position(&executor);
                 self.executors[position].unlink();

@@ -2,7 +2,7 @@
 use crate::bits::Bits;
 use crate::common::failed;
 use crate::graph::Graph;
-use model::{BootId, Capability, ExecutorName, FailureClass, Outcome, Platform, TaskId};
+use model::{BootId, Capability, ContentId, ExecutorName, FailureClass, Outcome, Platform, TaskId};
 use scheduler::{Event, Grant, Held, LeaseKey, RunningLease};
 use std::collections::VecDeque;
 
@@ -13,6 +13,7 @@ pub enum Message {
     Cancel(LeaseKey),
     Acknowledge(LeaseKey),
     MayLeave,
+    MayDrop(u64, Vec<ContentId>),
 }
 
 /// A lease at its executor.
@@ -45,6 +46,13 @@ pub struct Executor {
     pub late_until_ms: u64,
     /// Its builds end later than those of others until then.
     pub slow_until_ms: u64,
+    /// Its disk has no room for builds until then.
+    pub full_until_ms: u64,
+    /// Contents that it would like to have at most.
+    pub disk_max: usize,
+    /// The last question what it may drop, and whether it waits for the answer.
+    pub question: u64,
+    pub is_asking: bool,
     pub is_draining: bool,
     pub may_leave: bool,
     /// It has claimed other bytes than it had built.
@@ -70,6 +78,10 @@ impl Executor {
             is_cut: false,
             late_until_ms: 0,
             slow_until_ms: 0,
+            full_until_ms: 0,
+            disk_max: usize::MAX,
+            question: 0,
+            is_asking: false,
             is_draining: false,
             may_leave: false,
             has_lied: false,
@@ -132,6 +144,7 @@ impl Executor {
     /// The connection is gone, with everything that was on its way.
     pub fn unlink(&mut self) {
         self.is_linked = false;
+        self.is_asking = false;
         self.inbox.clear();
         self.outbox.clear();
     }
@@ -164,16 +177,17 @@ impl Executor {
         }
     }
 
-    pub fn beat(&mut self) {
+    pub fn beat(&mut self, now_ms: u64) {
         if self.is_linked && !self.is_frozen {
             let finished = self.finished.iter().map(|(key, _, _)| *key);
             let running = self.running.iter().map(|(key, _)| *key).chain(finished).collect();
-            self.outbox.push_back(Event::Heartbeat { executor: self.name.clone(), running });
+            let is_full = self.full_until_ms > now_ms;
+            self.outbox.push_back(Event::Heartbeat { executor: self.name.clone(), running, is_full });
         }
     }
 
     /// A lease arrives with what it comes to before the builder starts, if that is known.
-    pub fn lease(&mut self, grant: &Grant, missing: Option<Outcome>) {
+    pub fn lease(&mut self, grant: &Grant, missing: Option<Outcome>, now_ms: u64) {
         if self.running.iter().any(|(key, _)| *key == grant.lease) {
             return;
         }
@@ -181,8 +195,9 @@ impl Executor {
             return self.say_result(grant.lease);
         }
         let refused = self.is_draining.then(|| failed(FailureClass::Infrastructure, &[]));
+        let full = (self.full_until_ms > now_ms).then(|| failed(FailureClass::OutOfDisk, &[]));
         let (task, platform) = (grant.task.clone(), grant.platform.clone());
-        self.running.push((grant.lease, Job { task, platform, outcome: refused.or(missing) }));
+        self.running.push((grant.lease, Job { task, platform, outcome: refused.or(full).or(missing) }));
     }
 
     pub fn cancel(&mut self, key: LeaseKey) {

@@ -36,6 +36,8 @@ pub enum Fault {
     Fails,
     /// An executor's disk loses some of what it had.
     Collected,
+    /// An executor's disk has no room for builds for a while.
+    Full,
     /// An executor is asked to drain.
     Drains,
     /// The content store cannot take what was pulled.
@@ -54,7 +56,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Late,
         Self::Doubled,
         Self::Lost,
@@ -68,6 +70,7 @@ impl Fault {
         Self::Lies,
         Self::Fails,
         Self::Collected,
+        Self::Full,
         Self::Drains,
         Self::StoreTrouble,
         Self::Stalls,
@@ -88,7 +91,8 @@ impl Fault {
 }
 
 /// One in so many events of a kind is followed by a fault: of rare kinds more, so that everything meets everything.
-const STRIKES: [usize; coverage::EVENTS.len()] = [15, 3, 12, 80, 150, 2, 6, 80, 100, 80, 5, 6, 100, 100, 15];
+const STRIKES: [usize; coverage::EVENTS.len()] =
+    [15, 3, 12, 80, 150, 2, 6, 80, 100, 80, 5, 6, 100, 100, 15, 30];
 /// So many times another fault is tried where one could do nothing.
 const TRIES: usize = 6;
 /// Clients that leave come back until there are so many.
@@ -174,6 +178,7 @@ impl World {
             Fault::Partitioned => executor.is_cut = true,
             Fault::LinkBreaks => executor.unlink(),
             Fault::Slow => executor.slow_until_ms = now_ms + 3 * for_ms,
+            Fault::Full => executor.full_until_ms = now_ms + for_ms,
             Fault::Collected => {
                 let random = &mut self.random;
                 executor.disk = executor.disk.iter().filter(|_| !random.once_in(3)).collect();
@@ -191,7 +196,7 @@ impl World {
             let name = self.executors[position].name.clone();
             self.engine.pending.push_back(Event::ExecutorDisconnected(name));
         }
-        if !matches!(fault, Fault::Slow | Fault::Collected) {
+        if !matches!(fault, Fault::Slow | Fault::Full | Fault::Collected) {
             self.disturb(position);
         }
         true

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a world that fails panics")]
 mod belief;
 mod bits;
+mod collect;
 #[path = "../../../coordinator/scheduler/tests/common/mod.rs"]
 mod common;
 mod coverage;

@@ -98,7 +98,11 @@ impl World {
         let id = model::LeaseId(self.settings.first_lease.0 + self.random.below(200) as u64);
         let mut running: Vec<LeaseKey> = executor.running.iter().map(|(key, _)| *key).collect();
         running.push(LeaseKey { id, epoch: model::Epoch(1) });
-        executor.outbox.push_back(Event::Heartbeat { executor: executor.name.clone(), running });
+        executor.outbox.push_back(Event::Heartbeat {
+            executor: executor.name.clone(),
+            running,
+            is_full: false,
+        });
         true
     }
 }

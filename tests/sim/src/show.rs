@@ -31,9 +31,14 @@ pub fn event(event: &Event) -> String {
             held.contents.iter().map(|known| short(&known.id.path)).collect::<Vec<_>>().join(" "),
             if held.is_last { ", no more" } else { "" }
         ),
-        Event::Heartbeat { executor, running } => {
+        Event::Heartbeat { executor, running, is_full } => {
             let running: Vec<String> = running.iter().map(|key| key.id.0.to_string()).collect();
-            format!("Heartbeat {executor}: {}", running.join(" "))
+            let full = if *is_full { ", full" } else { "" };
+            format!("Heartbeat {executor}: {}{full}", running.join(" "))
+        }
+        Event::ExecutorWouldDrop { executor, number, contents } => {
+            let names: Vec<String> = contents.iter().map(|id| short(&id.path)).collect();
+            format!("ExecutorWouldDrop {executor}, question {number}: {}", names.join(" "))
         }
         Event::AttemptUsed { executor, lease, memory_bytes, fetched_bytes, fetch_ms } => format!(
             "AttemptUsed {executor}, lease {}: {memory_bytes} bytes of memory, {fetched_bytes} fetched in {fetch_ms} ms",

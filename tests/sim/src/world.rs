@@ -1,6 +1,7 @@
 //! A world: a coordinator, executors, clients, and what happens to them until every plan has ended.
 use crate::belief::Belief;
 use crate::bits::Bits;
+use crate::collect::Dropped;
 use crate::common::{SETTINGS, capability, cross, emulated, failed, name, native, plan_id};
 use crate::coverage::Tally;
 use crate::engine::Engine;
@@ -64,6 +65,8 @@ pub struct World {
     pub admitted: Bits,
     /// How often each task was leased; by the first task that comes to the same.
     pub leased: Vec<u32>,
+    /// What executors were allowed to drop.
+    pub dropped: Dropped,
     pub crash: Option<Fault>,
     pub tally: Tally,
 }
@@ -82,7 +85,8 @@ impl World {
             let build_memory_bytes = memory_bytes / [1, 2][random.below(2)];
             let capability =
                 model::Capability { speed, memory_bytes, build_memory_bytes, ..capability(slots, &offers) };
-            Executor::new(name(&format!("x{number}")), capability)
+            let disk_max = [usize::MAX, 4, 16][random.below(3)];
+            Executor { disk_max, ..Executor::new(name(&format!("x{number}")), capability) }
         });
         let executors: Vec<Executor> = executors.collect();
         let eviction_after_ms = [4_000, 6_000, 15_000][random.below(3)];
@@ -101,6 +105,7 @@ impl World {
             ended: BTreeSet::new(),
             admitted: Bits::default(),
             leased: vec![0; graph.tasks.len()],
+            dropped: Dropped::default(),
             crash: None,
             tally: Tally::default(),
             random,
@@ -230,7 +235,7 @@ impl World {
     fn heal(&mut self, position: usize) {
         let executor = &mut self.executors[position];
         (executor.is_up, executor.is_frozen, executor.is_cut) = (true, false, false);
-        (executor.late_until_ms, executor.slow_until_ms) = (0, 0);
+        (executor.late_until_ms, executor.slow_until_ms, executor.full_until_ms) = (0, 0, 0);
     }
 
     /// One thing that happens.
@@ -257,7 +262,10 @@ impl World {
                 }
             }
             13 | 14 => self.pass_time(),
-            15 => self.beat(position),
+            15 => {
+                self.beat(position);
+                self.ask_for_room(position);
+            }
             16 if self.journal.living.is_empty() || self.random.once_in(8) => self.admit(),
             17 | 18 => self.come_back(position),
             _ if self.executors[position].may_leave => self.leave(position),
@@ -268,7 +276,7 @@ impl World {
     /// A heartbeat waits to be delivered.
     fn beat(&mut self, position: usize) {
         if self.executors[position].is_reachable(self.now_ms) {
-            self.executors[position].beat();
+            self.executors[position].beat(self.now_ms);
         }
     }
 
@@ -326,8 +334,9 @@ impl World {
             while !self.executors[position].inbox.is_empty() && self.deliver_in(position) {}
             while self.deliver_out(position) {}
             if self.now_ms.is_multiple_of(SETTINGS.heartbeat_interval_ms) {
-                self.executors[position].beat();
+                self.executors[position].beat(self.now_ms);
             }
+            self.ask_for_room(position);
         }
         self.now_ms += STEP_MS;
         self.tell(Event::Tick);
@@ -361,6 +370,7 @@ impl World {
             Some(Message::Cancel(key)) => executor.cancel(key),
             Some(Message::Acknowledge(key)) => executor.acknowledge(key),
             Some(Message::MayLeave) => executor.may_leave = true,
+            Some(Message::MayDrop(number, contents)) => self.answered(position, number, &contents),
             None => {}
         }
         true
@@ -392,7 +402,7 @@ impl World {
             }
             built => built,
         });
-        executor.lease(grant, outcome);
+        executor.lease(grant, outcome, self.now_ms);
     }
 
     /// A build ends as it must.

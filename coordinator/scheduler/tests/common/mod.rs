@@ -234,7 +234,26 @@ impl Core {
     }
 
     pub fn heartbeat(&mut self, executor: &str, running: &[LeaseKey]) -> Vec<Effect> {
-        self.apply(Event::Heartbeat { executor: name(executor), running: running.to_vec() })
+        self.beat(executor, running, false)
+    }
+
+    pub fn beat(&mut self, executor: &str, running: &[LeaseKey], is_full: bool) -> Vec<Effect> {
+        let executor = name(executor);
+        self.apply(Event::Heartbeat { executor, running: running.to_vec(), is_full })
+    }
+
+    /// An executor would like to drop these; gives what it may.
+    pub fn would_drop(&mut self, executor: &str, names: &[&str]) -> (Vec<String>, Vec<Effect>) {
+        let contents = names.iter().map(|name| content(name)).collect();
+        let effects = self.apply(Event::ExecutorWouldDrop { executor: name(executor), number: 7, contents });
+        let mut may = vec![];
+        for effect in &effects {
+            if let Effect::MayDrop { executor: to, number, contents } = effect {
+                assert_eq!((to, *number, may.is_empty()), (&name(executor), 7, true));
+                may.extend(contents.iter().map(|id| short(&id.path)));
+            }
+        }
+        (may, effects)
     }
 
     pub fn holds(&mut self, executor: &str, contents: &[KnownContent]) -> Vec<Effect> {
@@ -394,7 +413,7 @@ pub fn running(grant: &Grant) -> RunningLease {
 /// What is told of requirements that nobody meets.
 pub fn waiting(effects: &[Effect], number: u8) -> Vec<(String, u32)> {
     let waiting = |news: News| match news {
-        News::Waiting { requirement, tasks, tasks_total } => {
+        News::Waiting(scheduler::Waiting { requirement, tasks, tasks_total, .. }) => {
             assert!(tasks.len() <= 20 && (tasks_total == 0) == tasks.is_empty());
             Some((requirement.to_string(), tasks_total))
         }

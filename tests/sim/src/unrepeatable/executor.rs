@@ -110,7 +110,7 @@ impl Executor {
     pub fn beat(&mut self) {
         if self.is_linked {
             let running = self.believed().iter().map(|running| running.lease).collect();
-            self.outbox.push_back(Event::Heartbeat { executor: name(&self.name), running });
+            self.outbox.push_back(Event::Heartbeat { executor: name(&self.name), running, is_full: false });
         }
     }
 
