@@ -1,5 +1,5 @@
 # Graphs of small steps without a compiler, one for each promise that the tests of whole clusters prove.
-{ cache ? "/var/cache/elsewhere", salt ? "", megabytes ? "10" }:
+{ cache ? "/var/cache/elsewhere", salt ? "", megabytes ? "10", seconds ? "0.5" }:
 
 let
   shell = name: "${builtins.path { inherit name; path = cache + "/sources/${name}"; }}/bin/busybox";
@@ -74,7 +74,7 @@ in
       noise = number: native "noise-${toString number}" "head -c ${megabytes}000000 /dev/urandom > $out" { };
       inputs = map noise (builtins.genList (n: n) 10);
     in
-    all native "readers" (map (number: native "reader-${toString number}" "sleep 0.5; cat $inputs | wc -c > $out" { inherit inputs; }) (builtins.genList (n: n) 12));
+    all native "readers" (map (number: native "reader-${toString number}" "sleep ${seconds}; cat $inputs | wc -c > $out" { inherit inputs; }) (builtins.genList (n: n) 12));
 
   # Eight of 2 MB, four of two of them each, and one of those four: 26 MB. `salt` makes them new. The other wants the four alone.
   inherit (let

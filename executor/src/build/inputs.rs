@@ -136,7 +136,10 @@ impl Inputs {
     async fn adopt(&self, input: &Input, partial: PathBuf) -> Result<u64, InputsError> {
         let (store, id, facts) = (self.store.clone(), input.id.clone(), input.facts.clone());
         match blocking(move || store.adopt(&id, facts, &partial)).await {
-            Ok(_) => Ok(input.facts.nar_size),
+            Ok(_) => {
+                self.store.fetched(&input.id);
+                Ok(input.facts.nar_size)
+            }
             Err(source) => Err(InputsError::Store { path: input.id.path.clone(), source }),
         }
     }

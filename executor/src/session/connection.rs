@@ -6,7 +6,7 @@ use crate::rpc::messages;
 use crate::store::Store;
 use crate::store::collector::Collector;
 use futures_util::stream::{PollNext, StreamExt, select_with_strategy};
-use model::{BootId, Capability, ContentId, Epoch, LeaseId, limits};
+use model::{BootId, Capability, ContentId, Epoch, LeaseId, PathFacts, limits};
 use proto::v1;
 use proto::v1::coordinator_message::Message as Incoming;
 use proto::v1::executor_message::Message;
@@ -21,8 +21,8 @@ use tonic::transport::Channel;
 
 /// Paths in one part of the inventory.
 const INVENTORY_PATHS_MAX: usize = 256;
-/// How often it is looked whether the store is within its limits.
-const COLLECT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often it is told what was fetched, and looked whether the store is within its limits.
+const STORE_INTERVAL: Duration = Duration::from_millis(500);
 /// Control messages that wait for the connection.
 const CONTROL_MESSAGES_MAX: usize = 16;
 /// How long the coordinator may take for its hello.
@@ -167,9 +167,8 @@ async fn receive(
                 let (number, ids) = messages::may_drop(may_drop);
                 let kept = collector.answer(number, ids);
                 if !kept.is_empty() {
-                    let kept = kept.iter().map(|(id, facts)| (id, facts.as_ref()));
                     // A closed channel is seen here soon.
-                    let _ = control.send(messages::inventory(kept, false)).await;
+                    let _ = control.send(messages::inventory(by_reference(&kept), false)).await;
                 }
             }
             Some(Incoming::Hello(_)) => tracing::warn!("a second hello is ignored"),
@@ -205,7 +204,7 @@ fn build_message(desk: &Desk, outgoing: Outgoing) -> Option<Message> {
 }
 
 /// Tells what is held, then connects the builds, what they kept first, then reports what nobody acknowledged; then
-/// says when this executor drains, and asks for room in its store.
+/// says when this executor drains, what its store has fetched, and what that would like to drop.
 async fn announce(
     desk: &Desk,
     store: &Store,
@@ -216,8 +215,8 @@ async fn announce(
     let held = store.held();
     let parts = held.len().div_ceil(INVENTORY_PATHS_MAX).max(1);
     for part in 0..parts {
-        let paths = held.iter().skip(part * INVENTORY_PATHS_MAX).take(INVENTORY_PATHS_MAX);
-        let message = messages::inventory(paths.map(|(id, facts)| (id, facts.as_ref())), part + 1 == parts);
+        let paths = by_reference(&held).skip(part * INVENTORY_PATHS_MAX).take(INVENTORY_PATHS_MAX);
+        let message = messages::inventory(paths, part + 1 == parts);
         // A closed channel is seen by the receiving side first.
         let _ = control.send(message).await;
     }
@@ -234,20 +233,35 @@ async fn announce(
     };
     tokio::select! {
         never = drain => never,
-        never = ask_for_room(collector, control) => never,
+        never = keep_store(store, collector, control) => never,
     }
 }
 
-/// Asks what may go, again and again while the store has too little room.
-async fn ask_for_room(collector: &Collector, control: &mpsc::Sender<Message>) -> std::convert::Infallible {
-    let mut ticks = tokio::time::interval(COLLECT_INTERVAL);
+/// Tells what the store has fetched: others may fetch it here. Asks what may go, again and again while there is too little room.
+async fn keep_store(
+    store: &Store,
+    collector: &Collector,
+    control: &mpsc::Sender<Message>,
+) -> std::convert::Infallible {
+    let mut ticks = tokio::time::interval(STORE_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        loop {
+            let fetched = store.take_untold(INVENTORY_PATHS_MAX);
+            if fetched.is_empty() {
+                break;
+            }
+            let _ = control.send(messages::inventory(by_reference(&fetched), false)).await;
+        }
         if let Some((number, ids)) = collector.question() {
             let _ = control.send(messages::would_drop(number, &ids)).await;
         }
     }
+}
+
+fn by_reference(paths: &[(ContentId, Arc<PathFacts>)]) -> impl Iterator<Item = (&ContentId, &PathFacts)> {
+    paths.iter().map(|(id, facts)| (id, facts.as_ref()))
 }
 
 /// Says regularly that this executor lives.

@@ -14,6 +14,8 @@ pub struct Index {
     uses: u64,
     /// Used since [`Index::take_unrecorded`].
     unrecorded: HashSet<ContentId>,
+    /// Fetched since [`Index::take_untold`].
+    untold: HashSet<ContentId>,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,7 @@ impl Index {
         let entry = self.held.remove(id)?;
         self.bytes = self.bytes.saturating_sub(entry.facts.nar_size);
         self.unrecorded.remove(id);
+        self.untold.remove(id);
         Some(entry.facts)
     }
 
@@ -57,6 +60,20 @@ impl Index {
     /// All that is held.
     pub fn held(&self) -> impl Iterator<Item = (&ContentId, &Arc<PathFacts>)> {
         self.held.iter().map(|(id, entry)| (id, &entry.facts))
+    }
+
+    /// A path was fetched: nobody else knows yet that it is held.
+    pub fn fetched(&mut self, id: &ContentId) {
+        if self.held.contains_key(id) {
+            self.untold.insert(id.clone());
+        }
+    }
+
+    /// What was fetched since the last call, and is still held; so many at most.
+    pub fn take_untold(&mut self, paths_max: usize) -> Vec<(ContentId, Arc<PathFacts>)> {
+        let ids: Vec<ContentId> = self.untold.iter().take(paths_max).cloned().collect();
+        ids.iter().for_each(|id| _ = self.untold.remove(id));
+        ids.into_iter().filter_map(|id| Some((id.clone(), self.get(&id)?.clone()))).collect()
     }
 
     /// Bytes of all archives that are held.
@@ -152,6 +169,17 @@ mod tests {
         assert_eq!(index.oldest(u64::MAX, 9), [id("b"), id("c"), id("a")]);
         assert_eq!(index.remove_unused(&id("b")), Ok(true));
         assert_eq!((index.remove_unused(&id("b")), index.bytes()), (Ok(false), 20));
+    }
+
+    #[test]
+    fn what_was_fetched_is_told_once_and_while_it_is_held() {
+        let mut index = index();
+        ["a", "b", "c", "d", "a"].iter().for_each(|name| index.fetched(&id(name)));
+        index.remove(&id("b"));
+        let told = |index: &mut Index| index.take_untold(1).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let mut all = [told(&mut index), told(&mut index)].concat();
+        all.sort();
+        assert_eq!((all, told(&mut index)), ([id("a"), id("c")].into(), vec![]));
     }
 
     #[test]

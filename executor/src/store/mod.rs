@@ -211,6 +211,16 @@ impl Store {
         self.index().held().map(|(id, facts)| (id.clone(), facts.clone())).collect()
     }
 
+    /// A path came from elsewhere.
+    pub fn fetched(&self, id: &ContentId) {
+        self.index().fetched(id);
+    }
+
+    /// What came from elsewhere since it was last told, so many paths at most.
+    pub fn take_untold(&self, paths_max: usize) -> Vec<(ContentId, Arc<PathFacts>)> {
+        self.index().take_untold(paths_max)
+    }
+
     /// Bytes of the archives of all that is held: what their trees take on the disk is more where files are small.
     pub fn bytes(&self) -> u64 {
         self.index().bytes()

@@ -141,6 +141,15 @@ impl Executor {
         }
     }
 
+    /// What it has now besides: others may fetch it here.
+    pub fn say_fetched(&mut self, new: &Bits, graph: &Graph) {
+        let contents: Vec<_> = new.iter().map(|content| graph.contents[content].known(vec![])).collect();
+        if !contents.is_empty() {
+            let held = Held { executor: self.name.clone(), contents, is_last: false };
+            self.outbox.push_back(Event::ExecutorHolds(held));
+        }
+    }
+
     /// The connection is gone, with everything that was on its way.
     pub fn unlink(&mut self) {
         self.is_linked = false;

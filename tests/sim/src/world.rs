@@ -395,7 +395,9 @@ impl World {
             }
         }
         let executor = &mut self.executors[position];
+        let new = fetched.without(&executor.disk);
         executor.disk.add_all(&fetched);
+        executor.say_fetched(&new, &self.graph);
         let outcome = (!missing.is_empty()).then(|| match failed(FailureClass::InputMissing, &[]) {
             Outcome::Failed(failure) => {
                 Outcome::Failed(model::Failure { missing_inputs: missing, ..failure })
