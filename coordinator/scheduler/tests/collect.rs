@@ -1,7 +1,5 @@
 //! Stores with limits: what executors may drop, and executors without room.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::limits::DROPS_ASKED_MAX;
 use model::{FailureClass, TaskSpec};
 use scheduler::{Effect, Event, Fact, Held, Holder, News};

@@ -1,7 +1,5 @@
 //! What was measured decides: who is waited for, what goes first, how fast an executor is believed to be.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::{BootId, Capability, Kind, TaskSpec};
 use scheduler::{Event, Grant, LeaseKey, Measurement, State};
 

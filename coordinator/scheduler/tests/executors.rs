@@ -1,7 +1,5 @@
 //! Executors and leases: retries by cause, loss, reconciliation, restart, drain, inventory.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::{Epoch, FailureClass, LeaseId, Output};
 use scheduler::{Effect, Event, Fact, Holder, LeaseKey, RunningLease, Settings, Settled, TaskState};
 

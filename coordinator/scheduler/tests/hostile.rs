@@ -1,7 +1,5 @@
 //! Any event at any time, from those who lie: the core neither panics nor loses count.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::{BootId, Epoch, FailureClass, InputDerivation, LeaseId, Outcome, Output, PlanId, TaskSpec};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -1,7 +1,5 @@
 //! Memory: what was measured decides who is big enough and how many run beside each other; want of memory is learned from.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::{BootId, Capability, FailureClass, TaskSpec};
 use scheduler::{Effect, Event, Fact, Grant, Measurement};
 

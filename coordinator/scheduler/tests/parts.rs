@@ -1,7 +1,5 @@
 //! Large plans come in parts, of which nothing is done before the last.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::TaskSpec;
 use scheduler::{Effect, Event, NewPlan, PlanPart, Root, TASKS_TOLD_MAX};
 

@@ -1,7 +1,5 @@
 //! Placement: order, slots, shares, sources, and requirements that nobody meets.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::{FailureClass, Platform, TaskSpec};
 use scheduler::{Event, Grant, Holder, KnownContent};
 use std::collections::BTreeMap;

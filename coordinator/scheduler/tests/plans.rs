@@ -1,7 +1,5 @@
 //! Plans from admission to their end: what is held, what is built, what fails, what is pulled.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::{FailureClass, Output, StorePath, TaskSpec};
 use scheduler::{Effect, Event, Fact, Grant, Holder, NewPlan, News, Resolution, Settled, TaskState};
 use std::collections::BTreeMap;

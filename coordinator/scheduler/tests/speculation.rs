@@ -1,7 +1,5 @@
 //! Speculation: who may have a second lease, which result counts, and what becomes of the other.
-mod common;
-
-use common::*;
+use crate::common::*;
 use model::FailureClass;
 use scheduler::{Effect, Event, Grant, LeaseKey, Settings, TaskState};
 
