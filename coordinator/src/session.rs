@@ -22,6 +22,8 @@ pub enum Order {
     Cancel(LeaseKey),
     /// A report arrived.
     Acknowledge(LeaseKey),
+    /// What a task that comes next needs.
+    Prefetch(PrefetchOrder),
     /// Nothing that only it holds is needed.
     MayLeave,
     /// Nobody counts on these any more.
@@ -52,6 +54,15 @@ pub struct LeaseOrder {
     pub trace: HashMap<String, String>,
     /// Limits of the build.
     pub limits: BuildLimits,
+}
+
+/// What may be fetched before a lease needs it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PrefetchOrder {
+    /// References first.
+    pub inputs: Vec<OrderedInput>,
+    /// W3C trace context.
+    pub trace: HashMap<String, String>,
 }
 
 /// One path of a lease's input closure.

@@ -45,6 +45,15 @@ impl Lease {
     }
 }
 
+/// What a task that comes next needs.
+#[derive(Clone, Debug)]
+pub struct Prefetch {
+    /// Dependencies first.
+    pub inputs: Vec<Input>,
+    /// W3C trace context.
+    pub trace_context: HashMap<String, String>,
+}
+
 /// One path of the input closure.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Input {

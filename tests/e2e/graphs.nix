@@ -87,6 +87,12 @@ in
     pilesAgain = all native "piles-again${salt}" (map pair (numbers 4));
   }) piles pilesAgain;
 
+  # A chain of steps of some seconds, and one that reads a file of two megabytes.
+  ahead = all native "ahead" [
+    (chain native "busy" 2 "4")
+    (native "reader" "wc -c < $data/bin/busybox > $out" { data = builtins.path { name = "data"; path = cache + "/sources/busybox-arm64"; }; })
+  ];
+
   slow = chain native "slow" 6 "1.5";
   endless = chain native "endless" 2 "600";
   ordinary = all native "ordinary" [ (chain native "step" 2 "0.1") (chain emulated "step-there" 2 "0.1") (chain cross "step-across" 2 "0.1") ];

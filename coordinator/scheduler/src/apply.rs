@@ -53,6 +53,7 @@ impl State {
         self.retry_pulls();
         self.placement_due = true;
         self.stragglers_due = true;
+        self.prefetch_due = true;
         let later = core::mem::take(&mut self.out.waiting_later);
         self.out.waiting.extend(later);
     }
@@ -65,6 +66,9 @@ impl State {
             // What is ready goes first.
             if core::mem::take(&mut self.stragglers_due) {
                 self.speculate();
+            }
+            if core::mem::take(&mut self.prefetch_due) {
+                self.prefetch();
             }
             self.drains();
             self.start_pulls();

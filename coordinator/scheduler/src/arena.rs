@@ -159,3 +159,50 @@ impl Marks {
         self.marks[position] = (self.walk, left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_used_again_and_was_empty_meanwhile() {
+        let mut arena = Arena::<TaskIx, u64>::new();
+        let places = [7, 8].map(|item| arena.insert(item));
+        arena.remove(places[0]);
+        assert_eq!((arena[places[0]], arena[places[1]], arena.places_len()), (0, 8, 2));
+        assert_eq!((arena.insert(9), arena[places[0]]), (places[0], 9));
+        assert_eq!(arena.places().count(), 2);
+    }
+
+    #[test]
+    fn items_beyond_a_page_are_where_they_were_put() {
+        let mut arena = Arena::<TaskIx, usize>::new();
+        let places: Vec<_> = (0..2 * PAGE_ITEMS + 3).map(|item| arena.insert(item)).collect();
+        assert!(places.iter().enumerate().all(|(item, place)| arena[*place] == item));
+        assert_eq!((arena.places_len(), arena.pages.len()), (2 * PAGE_ITEMS + 3, 3));
+        arena[places[PAGE_ITEMS]] = 0;
+        assert_eq!((arena[places[PAGE_ITEMS - 1]], arena[places[PAGE_ITEMS]]), (PAGE_ITEMS - 1, 0));
+    }
+
+    #[test]
+    fn each_walk_begins_with_nothing_entered() {
+        let mut marks = Marks::default();
+        let [first, far] = [0, 9].map(TaskIx::at);
+        marks.begin(1);
+        assert!(marks.enter(first) && !marks.enter(first) && marks.get(first) == Some(false));
+        marks.leave(first);
+        assert_eq!((marks.get(first), marks.get(far)), (Some(true), None));
+        assert!(marks.enter(far), "a place that came after the walk began");
+        assert_eq!(marks.marks.len(), 10);
+        marks.begin(4);
+        assert!(marks.get(first).is_none() && marks.enter(first) && marks.marks.len() == 10);
+        marks.begin(12);
+        assert_eq!((marks.marks.len(), marks.get(first)), (12, None));
+        // The last walk that has a number of its own; the next one begins with none.
+        marks.walk = u32::MAX - 1;
+        marks.begin(12);
+        assert!(marks.enter(first));
+        marks.begin(12);
+        assert_eq!((marks.walk, marks.get(first)), (1, None));
+    }
+}

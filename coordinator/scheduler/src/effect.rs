@@ -63,6 +63,15 @@ pub enum Effect {
         /// What.
         news: News,
     },
+    /// A busy executor may fetch what a task that most likely comes next needs; nothing depends on it.
+    Prefetch {
+        /// Which.
+        executor: ExecutorName,
+        /// What it does not have, references first, with who has it.
+        inputs: Vec<GrantedInput>,
+        /// For the trace: one that waits for the task.
+        plan: PlanId,
+    },
     /// A draining executor has nothing any more that only it has and that is needed.
     MayLeave(ExecutorName),
     /// The answer to [`crate::Event::ExecutorWouldDrop`]: nobody counts on these any more. What is not named stays.

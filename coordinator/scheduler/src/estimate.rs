@@ -347,3 +347,7 @@ fn ratio(took_ms: u64, expected_ms: u64) -> u64 {
 pub(crate) fn is_emulated(platform: &Platform) -> bool {
     matches!(platform, Platform::Emulated(_))
 }
+
+#[cfg(test)]
+#[path = "estimate_tests.rs"]
+mod tests;

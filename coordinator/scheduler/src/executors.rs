@@ -47,6 +47,7 @@ impl State {
         // A process that drains goes on draining; it says so again, but only after a while.
         executor.is_draining &= is_known;
         executor.is_full &= is_known;
+        executor.hinted.clear();
         if !is_known {
             executor.conduct = Conduct::default();
         }

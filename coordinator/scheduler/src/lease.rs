@@ -46,7 +46,12 @@ impl State {
 
     /// Who has an input: connected executors, each lease beginning with another, then the content store, then those
     /// that may come back.
-    fn granted_input(&self, content: ContentIx, lessee: ExecutorIx, lease: LeaseId) -> GrantedInput {
+    pub(crate) fn granted_input(
+        &self,
+        content: ContentIx,
+        lessee: ExecutorIx,
+        lease: LeaseId,
+    ) -> GrantedInput {
         let item = &self.contents[content];
         let others = item.holders.iter().copied().filter(|holder| *holder != lessee);
         let (mut near, far): (Vec<_>, Vec<_>) =

@@ -26,6 +26,7 @@ mod outbox;
 mod phase;
 mod place;
 mod plan;
+mod prefetch;
 mod promise;
 mod pulls;
 mod quarantine;

@@ -22,29 +22,29 @@ const GAIN_PARTS: u64 = 12;
 const SLOTS_LOOKED_AT_MAX: usize = 1024;
 
 /// An executor that could run a task.
-struct Candidate {
-    executor: ExecutorIx,
+pub(crate) struct Candidate {
+    pub(crate) executor: ExecutorIx,
     platform: Platform,
     /// When it could begin, and when it would end, from now on.
-    begin_ms: u64,
-    end_ms: u64,
+    pub(crate) begin_ms: u64,
+    pub(crate) end_ms: u64,
     leases: u64,
     slots: u64,
     /// Leases of this platform so far.
     given: u64,
     /// Bytes of the inputs that it has.
-    held_bytes: u64,
+    pub(crate) held_bytes: u64,
 }
 
 /// What a task needs, and who has how much of it, in bytes.
 #[derive(Default)]
-struct Inputs {
-    bytes: u64,
+pub(crate) struct Inputs {
+    pub(crate) bytes: u64,
     held: BTreeMap<ExecutorIx, u64>,
 }
 
 /// What is to be granted.
-struct Decision {
+pub(crate) struct Decision {
     task: TaskIx,
     executor: ExecutorIx,
     platform: Platform,
@@ -112,7 +112,7 @@ impl State {
         let mut waiting: BTreeMap<ClassIx, usize> = BTreeMap::new();
         while slots.free > 0 {
             let Some((task, class, plan)) = queue.next() else { break };
-            let mut candidates = self.candidates(task, class, (&slots, &rooms), &decisions);
+            let (mut candidates, _) = self.candidates(task, class, (&slots, &rooms), &decisions);
             let memory_bytes = self.memory_bytes(task);
             let Some(best) = candidates.iter().map(|candidate| candidate.end_ms).min() else { continue };
             let free_best = candidates.iter().filter(|one| one.begin_ms == 0).map(|one| one.end_ms).min();
@@ -149,14 +149,14 @@ impl State {
         decisions
     }
 
-    /// Where a task could go, and when it would end there.
-    fn candidates(
+    /// Where a task could go, and when it would end there; and what it needs.
+    pub(crate) fn candidates(
         &self,
         task: TaskIx,
         class: ClassIx,
         (slots, rooms): (&SlotTimes, &Rooms),
         decisions: &[Decision],
-    ) -> Vec<Candidate> {
+    ) -> (Vec<Candidate>, Inputs) {
         let mut candidates = Vec::new();
         let memory_bytes = self.memory_bytes(task);
         let inputs = self.weigh_inputs(task);
@@ -184,7 +184,7 @@ impl State {
                 held_bytes,
             });
         }
-        candidates
+        (candidates, inputs)
     }
 
     /// Among executors where it ends at nearly the same time: the one whose inputs are there first, then by share.
@@ -236,7 +236,7 @@ impl State {
 }
 
 /// When the slots of each executor become free, as far as anybody can tell, in milliseconds from now.
-struct SlotTimes {
+pub(crate) struct SlotTimes {
     /// Soonest first.
     times: BTreeMap<ExecutorIx, Vec<u64>>,
     /// Slots that are free now.
@@ -244,7 +244,7 @@ struct SlotTimes {
 }
 
 impl SlotTimes {
-    fn of(state: &State) -> Self {
+    pub(crate) fn of(state: &State) -> Self {
         let mut times = BTreeMap::new();
         let mut free = 0;
         for executor in state.executors.places() {
@@ -263,13 +263,18 @@ impl SlotTimes {
         Self { times, free }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.times.values().map(Vec::len).sum()
+    }
+
     /// When the first slot of an executor is free.
     fn first(&self, executor: ExecutorIx) -> Option<u64> {
         self.times.get(&executor)?.first().copied()
     }
 
     /// The first slot of an executor is taken until then.
-    fn take(&mut self, executor: ExecutorIx, until_ms: u64) {
+    pub(crate) fn take(&mut self, executor: ExecutorIx, until_ms: u64) {
         let Some(times) = self.times.get_mut(&executor).filter(|times| !times.is_empty()) else { return };
         self.free = self.free.saturating_sub(usize::from(times[0] == 0));
         times[0] = until_ms.max(1);
@@ -287,7 +292,7 @@ impl State {
 }
 
 /// Ready tasks in the order in which they are placed: of the plan that has least, the one with the longest way to the end.
-struct Queue<'a> {
+pub(crate) struct Queue<'a> {
     lines: Vec<Line<'a>>,
     /// Tasks that run or were just placed, by plan.
     running: BTreeMap<PlanId, usize>,
@@ -300,7 +305,7 @@ struct Line<'a> {
 }
 
 impl<'a> Queue<'a> {
-    fn of(state: &'a State) -> Self {
+    pub(crate) fn of(state: &'a State) -> Self {
         let mut lines = Vec::new();
         for class in state.class_places.values() {
             for (plan, ready) in &state.classes[*class].ready {
@@ -318,7 +323,7 @@ impl<'a> Queue<'a> {
         Self { lines, running }
     }
 
-    fn next(&mut self) -> Option<(TaskIx, ClassIx, PlanId)> {
+    pub(crate) fn next(&mut self) -> Option<(TaskIx, ClassIx, PlanId)> {
         let running = &self.running;
         let has = |plan: &PlanId| running.get(plan).copied().unwrap_or(0);
         let mut best: Option<(usize, &Ready, usize)> = None;
@@ -339,7 +344,7 @@ impl<'a> Queue<'a> {
         self.lines.retain(|line| line.class != class);
     }
 
-    fn charge(&mut self, plan: PlanId) {
+    pub(crate) fn charge(&mut self, plan: PlanId) {
         *self.running.entry(plan).or_insert(0) += 1;
     }
 }

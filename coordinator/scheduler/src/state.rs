@@ -51,6 +51,8 @@ pub struct State {
     pub(crate) placement_due: bool,
     /// Time has passed since stragglers were looked for.
     pub(crate) stragglers_due: bool,
+    /// Time has passed since it was looked what busy executors may fetch.
+    pub(crate) prefetch_due: bool,
     pub(crate) content_marks: Marks,
     pub(crate) task_marks: Marks,
     pub(crate) out: Outbox,
@@ -278,6 +280,8 @@ pub(crate) struct Executor {
     /// Its disk has no room for another build, by its last word.
     pub(crate) is_full: bool,
     pub(crate) was_told_to_leave: bool,
+    /// Tasks whose inputs it was told to fetch.
+    pub(crate) hinted: BTreeSet<TaskIx>,
     pub(crate) last_heard: Timestamp,
     pub(crate) leases: BTreeSet<LeaseId>,
     pub(crate) holds: BTreeSet<ContentIx>,
@@ -424,6 +428,7 @@ impl Default for Executor {
             is_draining: false,
             is_full: false,
             was_told_to_leave: false,
+            hinted: BTreeSet::new(),
             last_heard: Timestamp(0),
             leases: BTreeSet::new(),
             holds: BTreeSet::new(),
@@ -482,6 +487,7 @@ impl State {
             drains_changed: false,
             placement_due: false,
             stragglers_due: false,
+            prefetch_due: false,
             content_marks: Marks::default(),
             task_marks: Marks::default(),
             out: Outbox::default(),

@@ -9,4 +9,5 @@ mod memory;
 mod parts;
 mod placement;
 mod plans;
+mod prefetch;
 mod speculation;

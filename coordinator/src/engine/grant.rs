@@ -41,21 +41,30 @@ pub(super) fn order(
     } else {
         (derivation.text.clone(), None)
     };
-    let input = |input: &GrantedInput| {
-        let known = knowledge.content(&input.id).ok_or_else(|| GrantError::Content(input.id.clone()))?;
-        let sources = input.holders.iter().filter_map(|holder| source(holder, sessions)).collect();
-        Ok(OrderedInput { id: input.id.clone(), facts: known.facts.clone(), sources })
-    };
     Ok(LeaseOrder {
         lease: grant.lease,
         task: grant.task.clone(),
         text,
         resolved_path,
         platform: grant.platform.clone(),
-        inputs: grant.inputs.iter().map(input).collect::<Result<_, GrantError>>()?,
+        inputs: inputs(&grant.inputs, knowledge, sessions)?,
         trace,
         limits,
     })
+}
+
+/// What is known of inputs, and where their bytes are.
+pub(super) fn inputs(
+    inputs: &[GrantedInput],
+    knowledge: &Knowledge,
+    sessions: &Sessions,
+) -> Result<Vec<OrderedInput>, GrantError> {
+    let input = |input: &GrantedInput| {
+        let known = knowledge.content(&input.id).ok_or_else(|| GrantError::Content(input.id.clone()))?;
+        let sources = input.holders.iter().filter_map(|holder| source(holder, sessions)).collect();
+        Ok(OrderedInput { id: input.id.clone(), facts: known.facts.clone(), sources })
+    };
+    inputs.iter().map(input).collect()
 }
 
 /// Where a holder's bytes are fetched; nowhere while it is not connected.

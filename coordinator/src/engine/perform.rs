@@ -5,9 +5,9 @@ use crate::journal::Entry;
 use crate::knowledge::ContentFacts;
 use crate::pull::PullSource;
 use crate::resolution;
-use crate::session::{End, Order};
+use crate::session::{End, Order, PrefetchOrder};
 use model::{ContentId, ExecutorName, Failure, FailureClass, Outcome, PlanId, StorePath, TaskId};
-use scheduler::{Effect, Event, Fact, Grant, News, Settled};
+use scheduler::{Effect, Event, Fact, Grant, GrantedInput, News, Settled};
 
 impl Engine {
     pub(super) fn perform(&mut self, step: Step) {
@@ -99,6 +99,7 @@ impl Engine {
             Effect::Differs { task, output, executor } => {
                 tracing::warn!(task = %task.path, %output, %executor, "not reproducible: two executors built other bytes");
             }
+            Effect::Prefetch { executor, inputs, plan } => self.prefetch(&executor, &inputs, plan),
             Effect::MayLeave(executor) => self.send(&executor, Order::MayLeave),
             Effect::MayDrop { executor, number, contents } => {
                 tracing::debug!(%executor, paths = contents.len(), "may drop what nobody needs there");
@@ -175,6 +176,17 @@ impl Engine {
                     }),
                 });
             }
+        }
+    }
+
+    fn prefetch(&mut self, executor: &ExecutorName, inputs: &[GrantedInput], plan: PlanId) {
+        match grant::inputs(inputs, &self.parts.knowledge, &self.sessions) {
+            Ok(inputs) => {
+                let trace = node::propagate::of(&self.traces.of_plan(Some(plan)));
+                self.send(executor, Order::Prefetch(PrefetchOrder { inputs, trace }));
+            }
+            // The lease will say so again, and count.
+            Err(error) => tracing::error!(%executor, %error, "cannot say what may be fetched"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The coordinator's words to messages of the wire, which cannot fail, and keeps them within what a message may hold.
 use crate::plans::{PlanEvent, TaskView, View};
-use crate::session::{LeaseOrder, Order, OrderedInput, Source};
+use crate::session::{LeaseOrder, Order, OrderedInput, PrefetchOrder, Source};
 use model::limits::CONTROL_MESSAGE_BYTES_MAX;
 use prost::Message;
 use proto::convert::path_info;
@@ -25,6 +25,10 @@ pub(super) fn coordinator_message(order: Order) -> v1::CoordinatorMessage {
         Order::Acknowledge(LeaseKey { id, epoch }) => {
             Message::Acknowledge(v1::Acknowledge { lease_id: id.0, epoch: epoch.0 })
         }
+        Order::Prefetch(PrefetchOrder { inputs, trace }) => Message::Prefetch(v1::Prefetch {
+            inputs: inputs.iter().map(input).collect(),
+            trace_context: trace,
+        }),
         Order::MayLeave => Message::MayLeave(v1::MayLeave {}),
         Order::MayDrop { number, contents } => {
             Message::MayDrop(v1::MayDrop { number, ids: contents.iter().map(Into::into).collect() })
@@ -33,7 +37,7 @@ pub(super) fn coordinator_message(order: Order) -> v1::CoordinatorMessage {
     v1::CoordinatorMessage { message: Some(message) }
 }
 
-fn lease(order: LeaseOrder) -> v1::Lease {
+fn input(input: &OrderedInput) -> v1::Input {
     let source = |source: &Source| match source {
         Source::Executor { name, address } => v1::Source {
             source: Some(v1::source::Source::ExecutorAddress(address.to_string())),
@@ -43,10 +47,13 @@ fn lease(order: LeaseOrder) -> v1::Lease {
             v1::Source { source: Some(v1::source::Source::ContentStore(true)), executor_name: String::new() }
         }
     };
-    let input = |input: &OrderedInput| v1::Input {
+    v1::Input {
         info: Some(path_info(&input.id, &input.facts)),
         sources: input.sources.iter().map(source).collect(),
-    };
+    }
+}
+
+fn lease(order: LeaseOrder) -> v1::Lease {
     v1::Lease {
         lease_id: order.lease.id.0,
         epoch: order.lease.epoch.0,

@@ -209,7 +209,7 @@ impl WorkSession {
         match order {
             Order::Lease(order) => drop(self.leases().insert(order.lease, order.task.clone())),
             Order::Acknowledge(lease) => drop(self.leases().remove(lease)),
-            Order::Cancel(_) | Order::MayLeave | Order::MayDrop { .. } => {}
+            Order::Cancel(_) | Order::Prefetch(_) | Order::MayLeave | Order::MayDrop { .. } => {}
         }
     }
 }

@@ -14,6 +14,8 @@ pub const CLUSTER_CHUNK_BYTES_MAX: usize = 256 << 10;
 pub const DERIVATION_BYTES_MAX: usize = 4 << 20;
 /// Paths that an executor may ask to drop in one message.
 pub const DROPS_ASKED_MAX: usize = 256;
+/// Paths that an executor is told to fetch ahead in one message.
+pub const PREFETCHED_INPUTS_MAX: usize = 256;
 /// Derivations in one plan.
 pub const PLAN_DERIVATIONS_MAX: usize = 200_000;
 /// Wanted outputs of one plan.

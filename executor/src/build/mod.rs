@@ -1,5 +1,6 @@
 //! One build: inputs, sandbox, outputs, in this order; each step's trouble becomes an outcome.
 
+pub mod attempt;
 pub mod clock;
 pub mod directory;
 pub mod disk;
@@ -10,7 +11,8 @@ pub mod jail;
 pub mod kept;
 pub mod log;
 pub mod outputs;
-pub mod prepare;
+pub mod prefetch;
+mod prepare;
 pub mod process;
 pub mod run;
 pub mod usage;

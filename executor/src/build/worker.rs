@@ -1,4 +1,5 @@
 //! Takes a lease from its inputs to its outputs.
+use super::attempt::{Attempt, sandbox_span};
 use super::directory::Directory;
 use super::disk::Disk;
 use super::failure::{self, Around, failure};
@@ -7,15 +8,16 @@ use super::inputs::{Inputs, InputsError};
 use super::jail::{self, InputKind, Jail, JailInput, JailNetwork};
 use super::log::Piece;
 use super::outputs::{self, Examined, OutputsError};
+use super::prefetch::Prefetcher;
 use super::prepare::{Prepared, prepare};
 use super::process;
-use super::run::{self, Ended, LogSink, Run};
-use super::{usage, verdict};
+use super::run::{self, Ended, LogSink};
+use super::verdict;
 use crate::blocking::blocking;
 use crate::builtin::view::View;
 use crate::builtin::{self, Control, Downloader};
 use crate::config::SandboxPath;
-use crate::lease::{Lease, LeaseKey, Limits, Times, Usage};
+use crate::lease::{Lease, LeaseKey, Limits, Prefetch, Times};
 use crate::platform::Resources;
 use crate::session::desk::Builder;
 use crate::session::uplink::Uplink;
@@ -26,7 +28,7 @@ use futures_util::future::BoxFuture;
 use model::{BuiltOutput, ContentId, Failure, FailureClass, Outcome, PathFacts, Platform, StorePath};
 use node::exit::chain;
 use sandbox::binfmt::Rule;
-use sandbox::cgroup::{self, Cgroup, Used};
+use sandbox::cgroup::Cgroup;
 use sandbox::spec::Request;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -76,9 +78,10 @@ pub struct Settings {
 pub struct Worker {
     settings: Settings,
     store: Arc<Store>,
-    inputs: Inputs,
+    inputs: Arc<Inputs>,
     slots: Slots,
     disk: Arc<Disk>,
+    prefetcher: Prefetcher,
     unacknowledged: Unacknowledged,
 }
 
@@ -86,7 +89,9 @@ impl Worker {
     /// A worker over a store.
     pub fn new(settings: Settings, store: Arc<Store>, inputs: Inputs, slots: Slots) -> Self {
         let disk = Arc::new(Disk::new(store.clone(), settings.disk_free_bytes_min));
-        Self { settings, store, inputs, slots, disk, unacknowledged: Unacknowledged::default() }
+        let inputs = Arc::new(inputs);
+        let prefetcher = Prefetcher::new(inputs.clone(), disk.clone());
+        Self { settings, store, inputs, slots, disk, prefetcher, unacknowledged: Unacknowledged::default() }
     }
 
     async fn run(
@@ -379,6 +384,10 @@ impl Builder for Worker {
         .boxed()
     }
 
+    fn prefetch(&self, hint: Prefetch) {
+        self.prefetcher.fetch(hint);
+    }
+
     fn made(&self, key: LeaseKey, outputs: &[ContentId]) {
         self.unacknowledged.keep(key, Pins::new(&self.store, outputs));
     }
@@ -393,67 +402,6 @@ fn known_outputs(lease: &Lease, prepared: &Prepared) -> Vec<ContentId> {
     let known = prepared.outputs.iter().filter(|output| output.floating.is_none());
     let domain = &lease.derivation.domain;
     known.map(|output| ContentId { domain: domain.clone(), path: output.path.clone() }).collect()
-}
-
-/// How the builder ended, and what it took.
-#[derive(Debug)]
-struct Attempt {
-    ended: Ended,
-    foreign: Option<(String, String)>,
-    usage: Option<Usage>,
-    processes_refused_at: Option<u64>,
-}
-
-impl Default for Attempt {
-    fn default() -> Self {
-        Self { ended: Ended::Exited(0), foreign: None, usage: None, processes_refused_at: None }
-    }
-}
-
-impl Attempt {
-    fn of(run: Run, used: Option<&Used>, limits: cgroup::Limits) -> Self {
-        Self {
-            ended: usage::judge(run.ended, used, limits),
-            foreign: run.foreign,
-            usage: usage::usage(run.finished.as_ref(), used),
-            processes_refused_at: usage::processes_refused_at(used, limits),
-        }
-    }
-
-    /// Into the log, and into the span of the sandbox.
-    fn record(&self, derivation: &model::StorePath) {
-        let usage = self.usage.unwrap_or_default();
-        let span = tracing::Span::current();
-        span.record("memory_bytes_peak", usage.memory_bytes_peak);
-        span.record("cpu_ms", usage.user_ms.saturating_add(usage.system_ms));
-        span.record("read_bytes", usage.read_bytes);
-        span.record("written_bytes", usage.written_bytes);
-        tracing::info!(
-            %derivation,
-            ended = ?self.ended,
-            memory_bytes_peak = usage.memory_bytes_peak,
-            user_ms = usage.user_ms,
-            system_ms = usage.system_ms,
-            read_bytes = usage.read_bytes,
-            written_bytes = usage.written_bytes,
-            is_of_all = usage.is_of_all,
-            "the builder ended"
-        );
-    }
-}
-
-/// What the build used is recorded when it is known.
-fn sandbox_span(slot: usize, platform: &Platform) -> tracing::Span {
-    use tracing::field::Empty;
-    tracing::info_span!(
-        "sandbox",
-        slot,
-        %platform,
-        memory_bytes_peak = Empty,
-        cpu_ms = Empty,
-        read_bytes = Empty,
-        written_bytes = Empty
-    )
 }
 
 /// The failure that an end is before anything was built.

@@ -1,5 +1,5 @@
 //! Messages of the Work service: wire to lease, results to wire.
-use crate::lease::{Finished, Input, Lease, LeaseKey, Limits, Source, Subject, Times};
+use crate::lease::{Finished, Input, Lease, LeaseKey, Limits, Prefetch, Source, Subject, Times};
 use model::{BootId, Capability, ContentId, Epoch, LeaseId, PathFacts, limits};
 use proto::convert::{SignedPathInfo, WireError, path_info, report_outcome, store_path};
 use proto::v1;
@@ -44,6 +44,15 @@ pub fn lease(wire: v1::Lease) -> Result<Lease, WireError> {
             log_bytes_max: none_if_zero(limits.log_bytes_max),
         },
     })
+}
+
+/// What may be fetched ahead; of more than the protocol allows, the first.
+///
+/// # Errors
+/// Names the field that is wrong.
+pub fn prefetch(wire: v1::Prefetch) -> Result<Prefetch, WireError> {
+    let inputs = wire.inputs.into_iter().take(limits::PREFETCHED_INPUTS_MAX).map(input);
+    Ok(Prefetch { inputs: inputs.collect::<Result<_, _>>()?, trace_context: wire.trace_context })
 }
 
 fn input(wire: v1::Input) -> Result<Input, WireError> {

@@ -162,6 +162,10 @@ async fn receive(
                 tracing::info!("the coordinator asks this executor to drain");
                 desk.drain();
             }
+            Some(Incoming::Prefetch(hint)) => match messages::prefetch(hint) {
+                Ok(hint) => desk.prefetch(hint),
+                Err(error) => tracing::warn!(%error, "a hint that cannot be read is ignored"),
+            },
             Some(Incoming::MayLeave(_)) => desk.allow_leave(),
             Some(Incoming::MayDrop(may_drop)) => {
                 let (number, ids) = messages::may_drop(may_drop);

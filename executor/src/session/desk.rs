@@ -3,7 +3,7 @@ use super::ledger::{Admission, Ledger};
 use super::uplink::Uplink;
 use crate::blocking::blocking;
 use crate::build::failure::failure;
-use crate::lease::{Finished, Lease, LeaseKey, Subject, Times};
+use crate::lease::{Finished, Lease, LeaseKey, Prefetch, Subject, Times};
 use crate::rpc::results::Results;
 use futures_util::future::BoxFuture;
 use model::{ContentId, FailureClass, Outcome, StorePath};
@@ -23,6 +23,9 @@ pub trait Builder: Send + Sync + 'static {
         uplink: Arc<Uplink>,
         cancel: CancellationToken,
     ) -> BoxFuture<'static, (Outcome, Times)>;
+
+    /// What comes next needs these: they may be fetched while there is time.
+    fn prefetch(&self, _hint: Prefetch) {}
 
     /// An earlier process made these, and nobody has acknowledged the result of the lease.
     fn made(&self, _key: LeaseKey, _outputs: &[ContentId]) {}
@@ -105,6 +108,11 @@ impl Desk {
     pub async fn reject(&self, key: LeaseKey, derivation: ContentId, problem: &str) {
         let subject = Subject { derivation, platform: None };
         self.refuse(key, subject, FailureClass::InputRejected, problem).await;
+    }
+
+    /// What comes next needs something.
+    pub fn prefetch(&self, hint: Prefetch) {
+        self.builder.prefetch(hint);
     }
 
     async fn refuse(&self, key: LeaseKey, subject: Subject, class: FailureClass, reason: &str) {

@@ -1,4 +1,4 @@
-//! What executors share goes from one to the other, each path once to each, and not through the coordinator.
+//! What executors share goes from one to the other, each path once to each, and not through the coordinator; what comes next, ahead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -65,17 +65,37 @@ fn shared(lab: &Lab, megabytes: u64) -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_busy_executor_fetches_what_comes_next() {
+    run("ahead", |lab| {
+        let executors = vec![ExecutorSpec::native(EXECUTORS[0])];
+        let mut scene = Scene::start(lab, ClusterSpec { executors, spans: true, ..ClusterSpec::default() })?;
+        let said = scene.build("ahead")?;
+        let order = super::starts(&said.stderr);
+        said.success()?;
+        ensure!(
+            order.first().is_some_and(|(name, _)| name.starts_with("busy-")),
+            "nothing was ahead: {order:?}"
+        );
+        let spans = spans(&mut scene, EXECUTORS[0])?;
+        let of_data = |span: &&serde_json::Value| {
+            span["name"] == "fetch"
+                && span["attributes"]["path"].as_str().is_some_and(|path| path.ends_with("-data"))
+        };
+        let fetched: Vec<_> = spans.iter().filter(of_data).collect();
+        let [fetch] = fetched.as_slice() else { anyhow::bail!("fetched {} times", fetched.len()) };
+        let parent = spans.iter().find(|span| span["span"] == fetch["parent"]).context("no parent")?;
+        ensure!(parent["name"] == "prefetch", "fetched when it was needed, in {parent}");
+        Ok(())
+    });
+}
+
 /// How often each executor fetched each input, by its own spans.
 fn fetches(scene: &mut Scene) -> Result<Vec<(&'static str, BTreeMap<String, usize>)>> {
-    // Spans are written once a second.
-    std::thread::sleep(Duration::from_secs(2));
     let mut all = Vec::new();
     for executor in EXECUTORS {
-        let file = scene.cluster.executor(executor)?.host.outside(SPANS);
-        let spans = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let mut counts = BTreeMap::new();
-        for line in spans.lines() {
-            let span: serde_json::Value = serde_json::from_str(line)?;
+        for span in spans(scene, executor)? {
             let path = span["attributes"]["path"].as_str().unwrap_or_default();
             if span["name"] == "fetch" && path.contains("-noise-") {
                 *counts.entry(path.to_owned()).or_insert(0) += 1;
@@ -84,4 +104,12 @@ fn fetches(scene: &mut Scene) -> Result<Vec<(&'static str, BTreeMap<String, usiz
         all.push((executor, counts));
     }
     Ok(all)
+}
+
+fn spans(scene: &mut Scene, executor: &str) -> Result<Vec<serde_json::Value>> {
+    // They are written once a second.
+    std::thread::sleep(Duration::from_secs(2));
+    let file = scene.cluster.executor(executor)?.host.outside(SPANS);
+    let spans = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    spans.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }

@@ -2,8 +2,10 @@
 use crate::bits::Bits;
 use crate::graph::Graph;
 use crate::world::{STEP_MS, World};
-use model::{FailureClass, LeaseId, Outcome};
-use scheduler::{Effect, Event, Fact, Grant, Holder, KnownContent, LeaseKey, News, PlanSummary};
+use model::{ExecutorName, FailureClass, LeaseId, Outcome};
+use scheduler::{
+    Effect, Event, Fact, Grant, GrantedInput, Holder, KnownContent, LeaseKey, News, PlanSummary,
+};
 use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -218,6 +220,7 @@ impl World {
                 assert!(!from.is_empty() && !self.belief.store.has(place), "{content:?} from {from:?}");
             }
             Effect::Tell { plan, news } => self.check_news(plan.0[0], news),
+            Effect::Prefetch { executor, inputs, .. } => self.check_prefetch(executor, inputs),
             Effect::MayDrop { contents, .. } => self.check_drops(contents),
             Effect::Differs { executor, output, .. } => {
                 let has_lied = self.executors[self.position(executor)].has_lied;
@@ -266,6 +269,20 @@ impl World {
             assert_eq!(*path, content.id.path, "{task:?}");
             assert!(content.closure.is_within(&self.store), "{path} is available and not stored");
         }
+    }
+
+    fn check_prefetch(&mut self, executor: &ExecutorName, inputs: &[GrantedInput]) {
+        let position = self.position(executor);
+        assert_eq!(self.belief.links[position], Link::Connected, "{executor} is told what it may fetch");
+        assert!(!self.belief.are_full[position], "{executor} has no room");
+        for input in inputs {
+            assert!(!input.holders.is_empty(), "{input:?}");
+            assert!(
+                input.holders.iter().all(|holder| *holder != Holder::Executor(executor.clone())),
+                "{input:?}"
+            );
+        }
+        self.tally.hints += 1;
     }
 
     fn check_grant(&mut self, grant: &Grant) {

@@ -60,6 +60,8 @@ pub struct Tally {
     pub dropped: u64,
     /// Faults since the last event.
     pub since: Vec<Fault>,
+    /// How often a busy executor was told what it may fetch.
+    pub hints: u64,
     /// What the core took, and its checks, where that was measured.
     pub took: [Duration; 2],
     /// Events while no plan lived.
@@ -79,6 +81,7 @@ impl Tally {
         self.leases += other.leases;
         self.speculative += other.speculative;
         self.dropped += other.dropped;
+        self.hints += other.hints;
         self.idle += other.idle;
         self.faults += other.faults;
         self.took.iter_mut().zip(other.took).for_each(|(took, other)| *took += other);

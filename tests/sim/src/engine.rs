@@ -282,6 +282,7 @@ impl World {
             }
             Effect::Cancel { executor, lease } => self.send(&executor, Message::Cancel(lease)),
             Effect::Acknowledge { executor, lease } => self.send(&executor, Message::Acknowledge(lease)),
+            Effect::Prefetch { executor, inputs, .. } => self.send(&executor, Message::Prefetch(inputs)),
             Effect::MayLeave(executor) => self.send(&executor, Message::MayLeave),
             Effect::MayDrop { executor, number, contents } => {
                 self.send(&executor, Message::MayDrop(number, contents));

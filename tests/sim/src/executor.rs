@@ -3,7 +3,7 @@ use crate::bits::Bits;
 use crate::common::failed;
 use crate::graph::Graph;
 use model::{BootId, Capability, ContentId, ExecutorName, FailureClass, Outcome, Platform, TaskId};
-use scheduler::{Event, Grant, Held, LeaseKey, RunningLease};
+use scheduler::{Event, Grant, GrantedInput, Held, LeaseKey, RunningLease};
 use std::collections::VecDeque;
 
 /// What the coordinator sends.
@@ -12,6 +12,7 @@ pub enum Message {
     Lease(Grant),
     Cancel(LeaseKey),
     Acknowledge(LeaseKey),
+    Prefetch(Vec<GrantedInput>),
     MayLeave,
     MayDrop(u64, Vec<ContentId>),
 }

@@ -10,8 +10,8 @@ use crate::fault::Fault;
 use crate::graph::{Graph, Scale};
 use crate::journal::Journal;
 use crate::random::Random;
-use model::{ExecutorName, FailureClass, LeaseId, Outcome};
-use scheduler::{Event, Grant, Holder, LeaseKey, NewPlan, Settings};
+use model::{ExecutorName, FailureClass, LeaseId, Outcome, StorePath};
+use scheduler::{Event, Grant, GrantedInput, Holder, LeaseKey, NewPlan, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub const STEP_MS: u64 = 500;
@@ -369,6 +369,9 @@ impl World {
             Some(Message::Lease(grant)) => self.start(position, &grant),
             Some(Message::Cancel(key)) => executor.cancel(key),
             Some(Message::Acknowledge(key)) => executor.acknowledge(key),
+            Some(Message::Prefetch(inputs)) => {
+                self.fetch(position, &inputs);
+            }
             Some(Message::MayLeave) => executor.may_leave = true,
             Some(Message::MayDrop(number, contents)) => self.answered(position, number, &contents),
             None => {}
@@ -378,6 +381,19 @@ impl World {
 
     /// An executor fetches the inputs of a lease from where the lease says they are.
     fn start(&mut self, position: usize, grant: &Grant) {
+        let missing = self.fetch(position, &grant.inputs);
+        let outcome = (!missing.is_empty()).then(|| match failed(FailureClass::InputMissing, &[]) {
+            Outcome::Failed(failure) => {
+                Outcome::Failed(model::Failure { missing_inputs: missing, ..failure })
+            }
+            built => built,
+        });
+        let now_ms = self.now_ms;
+        self.executors[position].lease(grant, outcome, now_ms);
+    }
+
+    /// Fetches inputs from where they are said to be; gives those that nobody gave.
+    fn fetch(&mut self, position: usize, inputs: &[GrantedInput]) -> Vec<StorePath> {
         let gives = |holder: &Holder, content: usize| match holder {
             Holder::ContentStore => self.store.has(content),
             Holder::Executor(name) => {
@@ -385,7 +401,7 @@ impl World {
             }
         };
         let (mut missing, mut fetched) = (vec![], Bits::default());
-        for input in &grant.inputs {
+        for input in inputs {
             let content = self.graph.content_places[&input.id];
             let is_there = self.executors[position].disk.has(content);
             if is_there || input.holders.iter().any(|holder| gives(holder, content)) {
@@ -398,13 +414,7 @@ impl World {
         let new = fetched.without(&executor.disk);
         executor.disk.add_all(&fetched);
         executor.say_fetched(&new, &self.graph);
-        let outcome = (!missing.is_empty()).then(|| match failed(FailureClass::InputMissing, &[]) {
-            Outcome::Failed(failure) => {
-                Outcome::Failed(model::Failure { missing_inputs: missing, ..failure })
-            }
-            built => built,
-        });
-        executor.lease(grant, outcome, self.now_ms);
+        missing
     }
 
     /// A build ends as it must.

@@ -32,7 +32,7 @@ fn without_trouble_everything_is_built_once() {
 #[test]
 fn whatever_happens_every_plan_ends_and_ends_right() {
     let all = play(600, Scale::Small, true);
-    assert!(all.faults_total() > 0 && all.dropped > 0, "{all:?}");
+    assert!(all.faults_total() > 0 && all.dropped > 0 && all.hints > 0, "{all:?}");
 }
 
 #[test]
