@@ -1,4 +1,4 @@
-//! A coordinator that is killed at random moments while several plans run: nothing is built twice, nothing is lost.
+//! A coordinator that stops, freezes, or is killed at random moments while several plans run: nothing is built twice, nothing is lost.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,6 +13,8 @@ use crate::scene::{GRAPHS, PLAN_LIMIT, Scene};
 
 /// Plans that run at the same time.
 const PLANS_MAX: usize = 2;
+/// A coordinator that was asked to stop ends within this.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// A coordinator lives at most so long.
 const LIFE_MAX_MS: u64 = 2_000;
 
@@ -35,6 +37,27 @@ fn a_coordinator_freezes_and_thaws() {
         // Twice the time after which executors are lost: it is not they who are silent.
         std::thread::sleep(Duration::from_secs(4));
         fault.scene.cluster.coordinator().process.signal("CONT")?;
+        let mut scene = fault.end(lab, None, &BTreeSet::new())?;
+        let log = scene.cluster.coordinator().process.log()?;
+        ensure!(
+            EXECUTORS.iter().all(|executor| !is_lost(&log, executor)),
+            "an executor was given up:\n{log}"
+        );
+        Ok(())
+    });
+}
+
+#[test]
+fn a_coordinator_is_asked_to_stop_and_starts_again() {
+    run("fault-coordinator-stops", |lab| {
+        let mut fault = Fault::begin(lab, "coordinator SIGTERM, later started again", quick())?;
+        let coordinator = fault.scene.cluster.coordinator();
+        coordinator.process.signal("TERM")?;
+        let end = coordinator.process.wait(STOP_LIMIT)?;
+        ensure!(end.success(), "{end}\n{}", coordinator.process.log()?);
+        // Executors go on meanwhile.
+        std::thread::sleep(Duration::from_secs(2));
+        fault.scene.cluster.restart_coordinator()?;
         let mut scene = fault.end(lab, None, &BTreeSet::new())?;
         let log = scene.cluster.coordinator().process.log()?;
         ensure!(
