@@ -99,6 +99,17 @@ pub struct Finished {
     pub bound_ms: u64,
 }
 
+/// Bytes of a build log and their place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogPiece {
+    /// Tells the log from those of other builds of the derivation.
+    pub log: u64,
+    /// Its length so far, these bytes included; 0 when nobody counts.
+    pub end: u64,
+    /// Any bytes.
+    pub text: bytes::Bytes,
+}
+
 /// One event of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanEvent {
@@ -117,8 +128,8 @@ pub enum PlanEvent {
     Log {
         /// Whose.
         derivation: StorePath,
-        /// Any bytes.
-        text: bytes::Bytes,
+        /// Any bytes, and their place.
+        piece: LogPiece,
     },
     /// A wanted output is available.
     Root(Root),

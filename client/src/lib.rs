@@ -9,6 +9,7 @@ mod import;
 mod instantiate;
 mod interrupt;
 mod links;
+mod log_positions;
 mod progress;
 mod remember;
 mod rpc;

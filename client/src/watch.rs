@@ -1,5 +1,6 @@
 //! Following a plan: reconnects for ever, and goes on at the event after the last one seen.
 use crate::event::PlanEvent;
+use crate::log_positions::LogPositions;
 use crate::rpc::{CallError, Coordinator, Events};
 use model::PlanId;
 use node::backoff::Backoff;
@@ -28,6 +29,7 @@ pub struct Watch {
     events: Option<Events>,
     /// What comes after a gap.
     after_gap: Option<PlanEvent>,
+    log_positions: LogPositions,
     backoff: Backoff,
     was_lost: bool,
     /// Set after a failure: wait before the next attempt.
@@ -45,6 +47,7 @@ impl Watch {
             next_sequence: 0,
             events: None,
             after_gap: None,
+            log_positions: LogPositions::default(),
             backoff: Backoff::for_connections(),
             was_lost: false,
             must_wait: false,
@@ -82,15 +85,28 @@ impl Watch {
                 continue;
             };
             match events.next().await {
-                Ok(Some((sequence, event))) => {
+                Ok(Some((sequence, mut event))) => {
                     self.backoff = Backoff::for_connections();
-                    let is_snapshot = matches!(event, PlanEvent::Snapshot { .. });
-                    if sequence < self.next_sequence && !is_snapshot {
-                        continue;
-                    }
+                    let is_old = sequence < self.next_sequence;
                     // Numbers leave nothing out but logs that are gone, or all that a snapshot tells instead.
-                    let has_gap = self.next_sequence > 0 && (is_snapshot || sequence > self.next_sequence);
-                    self.next_sequence = sequence.saturating_add(1);
+                    let mut has_gap = self.next_sequence > 0 && sequence > self.next_sequence;
+                    match &mut event {
+                        PlanEvent::Snapshot { .. } => {
+                            self.next_sequence = 0;
+                            has_gap = false;
+                        }
+                        // A coordinator that started again tells logs from their beginning.
+                        PlanEvent::Log { derivation, piece } => {
+                            has_gap |= self.log_positions.take(derivation, piece);
+                            if piece.text.is_empty() && !has_gap {
+                                self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
+                                continue;
+                            }
+                        }
+                        _ if is_old => continue,
+                        _ => {}
+                    }
+                    self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                     if self.logs && has_gap {
                         self.after_gap = Some(event);
                         return Ok(News::LogMissed);

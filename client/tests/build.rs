@@ -118,7 +118,7 @@ async fn a_log_that_is_not_kept_any_more_is_not_passed_over_in_silence() {
     let inner = scene.cluster.state.tell.lock().unwrap().take().unwrap();
     let log = |path: &str, text: &'static str| {
         let derivation = path.to_owned();
-        Event::LogChunk(v1::LogChunk { derivation, text: text.as_bytes().into() })
+        Event::LogChunk(v1::LogChunk { derivation, text: text.as_bytes().into(), log: 0, log_end: 0 })
     };
     scene.cluster.tell(move |path, derivation| {
         let mut events = inner(path, derivation);

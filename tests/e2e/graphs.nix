@@ -43,6 +43,9 @@ in
   # Half a gigabyte.
   big = native "big" "mkdir $out; for part in 1 2 3 4 5; do yes \"part $part of a result that is large\" | head -c 100000000 > $out/$part; done" { };
 
+  # A hundred lines in ten seconds.
+  tale = native "tale" "for line in $(seq 100); do echo \"line $line of the tale\"; sleep 0.1; done; echo > $out" { };
+
   many = all native "many" (steps native "native" 12);
 
   # Four at once that sleep for ever.

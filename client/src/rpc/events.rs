@@ -1,5 +1,5 @@
 //! Plan events from the wire.
-use crate::event::{Finished, PlanEvent, Root, TaskChange, TaskState, Waiting};
+use crate::event::{Finished, LogPiece, PlanEvent, Root, TaskChange, TaskState, Waiting};
 use model::StorePath;
 use proto::convert::{WireError, store_path};
 use proto::v1;
@@ -16,7 +16,8 @@ pub(super) fn plan_event(wire: v1::plan_event::Event) -> Result<PlanEvent, WireE
         Event::TaskChanged(change) => PlanEvent::Task(Box::new(task(change)?)),
         Event::LogChunk(log) => {
             // A decoded `Bytes` keeps its whole message alive: a log lives no longer than its event.
-            PlanEvent::Log { derivation: store_path("derivation", &log.derivation)?, text: log.text }
+            let piece = LogPiece { log: log.log, end: log.log_end, text: log.text };
+            PlanEvent::Log { derivation: store_path("derivation", &log.derivation)?, piece }
         }
         Event::RootAvailable(available) => PlanEvent::Root(root(available)?),
         Event::Waiting(wire) => PlanEvent::Waiting(waiting(wire)?),

@@ -155,8 +155,8 @@ impl Telling<'_> {
         };
         progress.apply(event);
         match event {
-            PlanEvent::Log { derivation, text } if derivation == self.path => {
-                let whole = self.lines.push(derivation, text);
+            PlanEvent::Log { derivation, piece } if derivation == self.path => {
+                let whole = self.lines.push(derivation, &piece.text);
                 nix.build_lines(&whole).await
             }
             PlanEvent::Task(task) if task.derivation == *self.path => self.task(nix, task).await,

@@ -109,8 +109,8 @@ impl Ui {
     pub fn event(&self, event: &PlanEvent, progress: &Progress) {
         match event {
             PlanEvent::Task(task) => self.task(task),
-            PlanEvent::Log { derivation, text } if self.options.logs => {
-                let whole = self.state().logs.push(derivation, text);
+            PlanEvent::Log { derivation, piece } if self.options.logs => {
+                let whole = self.state().logs.push(derivation, &piece.text);
                 self.log(derivation, &whole);
             }
             PlanEvent::Waiting(waiting) => self.line(&text::waiting(waiting)),

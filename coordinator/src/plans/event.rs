@@ -1,5 +1,5 @@
 //! What watchers are told about a plan.
-use bytes::Bytes;
+use super::Piece;
 use model::StorePath;
 use scheduler::{AvailableRoot, PlanSummary, TaskChange, Waiting};
 use std::sync::Arc;
@@ -15,8 +15,8 @@ pub enum PlanEvent {
     Log {
         /// Whose.
         derivation: StorePath,
-        /// Any bytes.
-        text: Bytes,
+        /// Any bytes, and their place.
+        piece: Piece,
     },
     /// A wanted output can be fetched.
     Root(AvailableRoot),

@@ -17,6 +17,8 @@ type Numbered = (u64, Arc<PlanEvent>);
 /// The events of one plan.
 #[derive(Debug)]
 pub(super) struct EventLog {
+    /// Number below the first event of this run of the coordinator.
+    base: u64,
     /// Number of the newest event; before the first one, the number below it.
     last: u64,
     /// Number of the newest event that is gone, logs aside.
@@ -47,6 +49,7 @@ impl EventLog {
     /// The log of a plan whose first event is the one after `base`; `is_new` when there were none in an earlier run.
     pub(super) fn new(base: u64, is_new: bool) -> Self {
         Self {
+            base,
             last: base,
             gone: base,
             is_whole: is_new,
@@ -110,13 +113,19 @@ impl EventLog {
         (from > self.gone && from <= self.last + 1).then_some(from)
     }
 
-    /// The first event at or after a position.
-    pub(super) fn next(&self, position: u64, logs: bool) -> Next {
+    /// Where a watcher begins in the logs: who comes with a number of an earlier run may have missed any of them, and knows what it
+    /// has seen by the pieces themselves.
+    pub(super) fn log_position(&self, from: u64) -> u64 {
+        if from > self.base && from <= self.last + 1 { from } else { 0 }
+    }
+
+    /// The first event at or after a position, or piece of a log at or after another, for those who follow logs.
+    pub(super) fn next(&self, position: u64, logs: Option<u64>) -> Next {
         if position <= self.gone {
             return Next::Behind;
         }
         let event = first_from(&self.events, position);
-        let log = if logs { first_from(&self.logs, position) } else { None };
+        let log = logs.and_then(|position| first_from(&self.logs, position));
         let next = match (event, log) {
             (Some(event), Some(log)) => Some(if event.0 < log.0 { event } else { log }),
             (event, log) => event.or(log),
@@ -134,7 +143,7 @@ impl EventLog {
 }
 
 fn size(event: &PlanEvent) -> usize {
-    LOG_PIECE_BYTES + if let PlanEvent::Log { text, .. } = event { text.len() } else { 0 }
+    LOG_PIECE_BYTES + if let PlanEvent::Log { piece, .. } = event { piece.text.len() } else { 0 }
 }
 
 fn first_from(events: &VecDeque<Numbered>, position: u64) -> Option<&Numbered> {
@@ -148,7 +157,8 @@ mod tests {
     use scheduler::PlanSummary;
 
     fn log(text: &'static [u8]) -> PlanEvent {
-        PlanEvent::Log { derivation: StorePath::from_validated("/nix/store/x.drv"), text: text.into() }
+        let piece = super::super::Piece { text: text.into(), ..Default::default() };
+        PlanEvent::Log { derivation: StorePath::from_validated("/nix/store/x.drv"), piece }
     }
 
     fn root(number: usize) -> PlanEvent {
@@ -160,7 +170,7 @@ mod tests {
         let mut numbers = Vec::new();
         let mut position = from;
         loop {
-            match events.next(position, logs) {
+            match events.next(position, logs.then_some(position)) {
                 Next::Event(number, _) => {
                     numbers.push(number);
                     position = number + 1;
@@ -174,7 +184,7 @@ mod tests {
     fn numbers_go_on_and_logs_are_for_those_who_asked() {
         let mut events = EventLog::new(100, true);
         assert_eq!(events.position(0), Some(101));
-        assert_eq!(events.next(101, true), Next::Wait);
+        assert_eq!(events.next(101, Some(101)), Next::Wait);
         events.push(root(1));
         events.push_log(log(b"text"));
         events.push(root(2));
@@ -193,7 +203,7 @@ mod tests {
         }
         assert_eq!((events.position(0), events.position(1)), (None, None));
         assert_eq!(events.position(2), Some(2));
-        assert_eq!(events.next(1, false), Next::Behind);
+        assert_eq!(events.next(1, None), Next::Behind);
         assert_eq!(seen(&events, 2, false).0.len(), EVENTS_KEPT_MAX);
     }
 
@@ -209,6 +219,19 @@ mod tests {
         let kept = LOG_BYTES_KEPT_MAX / (LOG_PIECE_BYTES + (16 << 10));
         assert_eq!((numbers[0], numbers.len()), (1, 2 + kept));
         assert_eq!(seen(&events, 1, false).0, [1, 42]);
+    }
+
+    #[test]
+    fn who_comes_from_an_earlier_run_is_told_the_logs_from_their_beginning() {
+        let mut events = EventLog::new(1 << 32, false);
+        events.push_log(log(b"text"));
+        events.push(root(1));
+        let last = (1 << 32) + 2;
+        let positions = [0, 17, 1 << 32, (1 << 32) + 1, last + 1, last + 2];
+        assert_eq!(positions.map(|from| events.log_position(from)), [0, 0, 0, (1 << 32) + 1, last + 1, 0]);
+        let Next::Event(number, event) = events.next(last + 1, Some(0)) else { panic!("no log") };
+        assert_eq!((number, &*event), ((1 << 32) + 1, &log(b"text")));
+        assert_eq!(events.next(last + 1, Some(number + 1)), Next::Wait);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TASKS_TOLD_MAX, TaskCha
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+pub use task_logs::Piece;
 use task_logs::TaskLogs;
 use tokio::sync::watch as changes;
 
@@ -95,9 +96,9 @@ impl Plans {
             book.wanting.entry(task.clone()).or_default().push(id);
             // Another plan has it built already.
             let so_far = book.logs.so_far(task);
-            if is_new && !so_far.is_empty() {
-                let piece = PlanEvent::Log { derivation: task.path.clone(), text: so_far.into() };
-                plan.change(|log| log.push_log(piece));
+            if is_new && !so_far.text.is_empty() {
+                let event = PlanEvent::Log { derivation: task.path.clone(), piece: so_far };
+                plan.change(|log| log.push_log(event));
             }
         }
         book.tasks.entry(id).or_default().push(tasks);
@@ -113,7 +114,7 @@ impl Plans {
                     book.logs.running(&change);
                 }
                 let rest = book.logs.told(&change);
-                book.say(&change.task, rest.into());
+                book.say(&change.task, &rest);
                 PlanEvent::Task(book.task_view(change))
             }
             News::RootAvailable { task, output, path } => {
@@ -176,21 +177,25 @@ impl Plans {
         locked(&self.book).logs.restore(task, tail);
     }
 
-    /// What an executor says about its lease: for those who follow the logs of plans that want its task. Of a lease that does
+    /// What an executor says about its lease, its log up to `end` (0: nobody counts): for those who follow the logs of plans that want its task. Of a lease that does
     /// not count, nothing.
-    pub fn progress(&self, executor: &ExecutorName, lease: LeaseKey, phase: Option<&str>, text: Bytes) {
+    pub fn progress(
+        &self,
+        executor: &ExecutorName,
+        lease: LeaseKey,
+        phase: Option<&str>,
+        (end, text): (u64, Bytes),
+    ) {
         let mut book = locked(&self.book);
         let Some(task) = book.logs.task(lease, executor).cloned() else { return };
-        if !book.logs.append(lease, &task, &text) {
-            return;
-        }
+        let Some(piece) = book.logs.append(lease, &task, end, text) else { return };
         if let Some(change) = phase.and_then(|phase| book.logs.enter(&task, phase)) {
             let event = PlanEvent::Task(book.task_view(change));
             for plan in book.wanting(&task) {
                 plan.change(|log| log.push_log(event.clone()));
             }
         }
-        book.say(&task, text);
+        book.say(&task, &piece);
     }
 
     /// Plans without a client for so long, or for as long as their last client wanted to be waited for.
@@ -254,10 +259,10 @@ impl Book {
     }
 
     /// Next bytes of a task's log, for those who follow the logs of plans that want it.
-    fn say(&self, task: &TaskId, text: Bytes) {
-        for plan in self.wanting(task).filter(|_| !text.is_empty()) {
-            let piece = PlanEvent::Log { derivation: task.path.clone(), text: text.clone() };
-            plan.change(|log| log.push_log(piece));
+    fn say(&self, task: &TaskId, piece: &Piece) {
+        for plan in self.wanting(task).filter(|_| !piece.text.is_empty()) {
+            let event = PlanEvent::Log { derivation: task.path.clone(), piece: piece.clone() };
+            plan.change(|log| log.push_log(event));
         }
     }
 

@@ -22,14 +22,18 @@ pub struct Watch {
     changed: watch::Receiver<u64>,
     /// The next number to tell; `None` when the plan's state must be told first.
     position: Option<u64>,
-    logs: bool,
+    /// The same for pieces of logs, if they are wanted.
+    logs: Option<u64>,
 }
 
 impl Watch {
     pub(super) fn new(plan: Arc<Plan>, from_sequence: u64, logs: bool) -> Self {
         locked(&plan.presence).watchers += 1;
         let changed = plan.changed.subscribe();
-        let position = locked(&plan.log).position(from_sequence);
+        let (position, logs) = {
+            let log = locked(&plan.log);
+            (log.position(from_sequence), logs.then(|| log.log_position(from_sequence)))
+        };
         Self { plan, changed, position, logs }
     }
 
@@ -41,7 +45,9 @@ impl Watch {
             let next = locked(&self.plan.log).next(position, self.logs);
             match next {
                 Next::Event(number, event) => {
-                    self.position = Some(number + 1);
+                    // A piece of a log may be older than what a state has told.
+                    self.position = Some(position.max(number + 1));
+                    self.logs = self.logs.map(|_| number + 1);
                     return Some((number, PlanEvent::clone(&event)));
                 }
                 Next::Behind => self.position = None,

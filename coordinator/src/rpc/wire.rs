@@ -1,5 +1,5 @@
 //! The coordinator's words to messages of the wire, which cannot fail, and keeps them within what a message may hold.
-use crate::plans::{PlanEvent, TaskView, View};
+use crate::plans::{Piece, PlanEvent, TaskView, View};
 use crate::session::{LeaseOrder, Order, OrderedInput, PrefetchOrder, Source};
 use model::limits::CONTROL_MESSAGE_BYTES_MAX;
 use prost::Message;
@@ -77,8 +77,8 @@ pub(super) fn plan_event(sequence: u64, event: PlanEvent) -> v1::PlanEvent {
     let event = match event {
         PlanEvent::Snapshot(view) => Event::Snapshot(snapshot(&view)),
         PlanEvent::Task(view) => Event::TaskChanged(task(&view)),
-        PlanEvent::Log { derivation, text } => {
-            Event::LogChunk(v1::LogChunk { derivation: derivation.to_string(), text })
+        PlanEvent::Log { derivation, piece: Piece { log, end, text } } => {
+            Event::LogChunk(v1::LogChunk { derivation: derivation.to_string(), text, log, log_end: end })
         }
         PlanEvent::Root(available) => Event::RootAvailable(root(&available)),
         PlanEvent::Waiting(wait) => Event::Waiting(waiting(&wait)),

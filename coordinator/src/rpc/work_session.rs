@@ -117,7 +117,7 @@ impl WorkSession {
     fn progress(&self, progress: v1::Progress) {
         let lease = key(progress.lease_id, progress.epoch);
         let phase = Some(progress.phase.as_str()).filter(|phase| !phase.is_empty());
-        self.plans.progress(&self.executor, lease, phase, progress.log);
+        self.plans.progress(&self.executor, lease, phase, (progress.log_end, progress.log));
     }
 
     /// What an executor holds counts when hash and size are the recorded ones.

@@ -166,7 +166,8 @@ impl Session {
     pub async fn log(&self, lease: &v1::Lease, phase: &str, text: &str) {
         let (lease_id, epoch) = (lease.lease_id, lease.epoch);
         let log = text.as_bytes().to_vec().into();
-        self.say(Message::Progress(v1::Progress { lease_id, epoch, phase: phase.into(), log })).await;
+        self.say(Message::Progress(v1::Progress { lease_id, epoch, phase: phase.into(), log, log_end: 0 }))
+            .await;
     }
 
     pub async fn built(&self, lease: &v1::Lease, outputs: Vec<v1::BuiltOutput>) {

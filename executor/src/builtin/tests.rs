@@ -131,14 +131,15 @@ impl Bench {
         let uplink = Uplink::default();
         let control = Control::new(self.limits, self.cancel.clone(), &uplink, KEY);
         let ended = perform(task, &downloader, control).await.unwrap();
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(64);
         let mut log = Vec::new();
-        for outgoing in uplink.connect(sender) {
+        uplink.connect(sender).await;
+        uplink.disconnect();
+        while let Some(outgoing) = receiver.recv().await {
             if let Outgoing::Progress { log: bytes, .. } = outgoing {
                 log.extend_from_slice(&bytes);
             }
         }
-        receiver.close();
         let log = String::from_utf8(log).unwrap();
         (ended, log.replace("\x1b[31;1m", "").replace("\x1b[35;1m", "").replace("\x1b[0m", ""))
     }

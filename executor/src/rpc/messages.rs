@@ -130,13 +130,14 @@ pub fn may_drop(wire: v1::MayDrop) -> (u64, Vec<ContentId>) {
     (wire.number, ids.filter_map(|id| ContentId::try_from(id).ok()).collect())
 }
 
-/// The next bytes of a build's log, or its new phase.
-pub fn progress(key: LeaseKey, phase: Option<String>, log: bytes::Bytes) -> Message {
+/// The next bytes of a build's log and its length with them, or its new phase.
+pub fn progress(key: LeaseKey, phase: Option<String>, (end, log): (u64, bytes::Bytes)) -> Message {
     Message::Progress(v1::Progress {
         lease_id: key.id.0,
         epoch: key.epoch.0,
         phase: phase.unwrap_or_default(),
         log,
+        log_end: end,
     })
 }
 

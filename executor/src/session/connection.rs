@@ -202,12 +202,12 @@ async fn receive_lease(wire: v1::Lease, desk: &Arc<Desk>) {
 /// What one build has to say, as a message; `None` when a result was acknowledged meanwhile.
 fn build_message(desk: &Desk, outgoing: Outgoing) -> Option<Message> {
     match outgoing {
-        Outgoing::Progress { key, phase, log } => Some(messages::progress(key, phase, log)),
+        Outgoing::Progress { key, phase, end, log } => Some(messages::progress(key, phase, (end, log))),
         Outgoing::Report(key) => desk.report(key).map(Message::Report),
     }
 }
 
-/// Tells what is held, then connects the builds, what they kept first, then reports what nobody acknowledged; then
+/// Tells what is held, then connects the builds, what they said before first, then reports what nobody acknowledged; then
 /// says when this executor drains, what its store has fetched, and what that would like to drop.
 async fn announce(
     desk: &Desk,
@@ -224,9 +224,7 @@ async fn announce(
         // A closed channel is seen by the receiving side first.
         let _ = control.send(message).await;
     }
-    for kept in desk.uplink().connect(builds.clone()) {
-        let _ = builds.send(kept).await;
-    }
+    desk.uplink().connect(builds.clone()).await;
     for key in desk.unacknowledged() {
         let _ = builds.send(Outgoing::Report(key)).await;
     }

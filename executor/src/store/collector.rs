@@ -31,7 +31,7 @@ pub struct Collector {
     is_collecting: AtomicBool,
     was_full: AtomicBool,
     /// Portions that are being removed: the disk tells nothing meanwhile.
-    removing: AtomicUsize,
+    pub(super) removing: AtomicUsize,
     questions: Mutex<Questions>,
 }
 

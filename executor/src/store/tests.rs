@@ -156,9 +156,9 @@ fn add(store: &Store, id: &ContentId) {
     store.adopt(id, hello_facts(), &partial).unwrap();
 }
 
-/// Until what may go has gone.
-async fn removed(store: &Store, id: &ContentId) {
-    while store.tree(id).exists() || store.facts_path(id).exists() {
+/// Until what may go has gone, if it did not come again.
+async fn removed(collector: &Collector) {
+    while collector.removing.load(Ordering::SeqCst) > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -173,7 +173,8 @@ async fn what_may_go_goes_with_its_files_and_can_come_again() {
     assert_eq!(collector.question(), None, "one question at a time");
     assert_eq!(collector.answer(number, asked), []);
     assert_eq!(store.get(&named("a")), None, "from here on it is not held");
-    removed(&store, &named("a")).await;
+    removed(&collector).await;
+    assert!(!store.tree(&named("a")).exists() && !store.facts_path(&named("a")).exists());
     assert!(!collector.is_full() && store.bytes() == 240);
     add(&store, &named("a"));
     assert_eq!(store.held().len(), 3);
@@ -189,7 +190,7 @@ async fn files_of_a_path_that_came_again_at_once_stay() {
     collector.answer(number, asked);
     // Before the files are gone, or after: this thread has not given way yet.
     add(&store, &named("a"));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    removed(&collector).await;
     assert!(store.get(&named("a")).is_some() && store.tree(&named("a")).exists());
     drop((store, collector));
     assert!(Store::open(directory.path(), true).unwrap().get(&named("a")).is_some());
@@ -205,7 +206,8 @@ async fn what_is_in_use_stays_and_is_told() {
     pins.add(&[named("b")]);
     let kept = collector.answer(number, vec![named("b"), named("c")]);
     assert_eq!(kept, [(named("b"), Arc::new(hello_facts()))]);
-    removed(&store, &named("c")).await;
+    removed(&collector).await;
+    assert!(!store.tree(&named("c")).exists());
     assert_eq!(collector.question(), None, "two are not too much");
     add(&store, &named("c"));
     drop(pins);
@@ -230,6 +232,7 @@ async fn answers_that_nobody_waits_for_drop_nothing() {
     collector.answer(next, vec![id("board:one"), named("unknown"), named("a")]);
     collector.answer(next, vec![named("b")]);
     assert_eq!(store.held().len(), 2, "it is answered once");
+    removed(&collector).await;
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod disks;
 mod executors;
 mod gone;
 mod links;
+mod logs;
 mod shared;
 mod stores;
 mod stragglers;
