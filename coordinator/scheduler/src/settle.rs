@@ -99,7 +99,7 @@ impl State {
         self.built(place, executor, outputs);
     }
 
-    /// Says so if a second result has other bytes than the one that counts.
+    /// A second result with the bytes of the one that counts is as good; with other bytes, that is said.
     fn compare(&mut self, place: TaskIx, executor: ExecutorIx, outputs: &[BuiltOutput]) {
         let task = self.tasks[place].id.clone();
         let made = self.made_by(place);
@@ -107,11 +107,13 @@ impl State {
             let id = ContentId { domain: task.domain.clone(), path: output.path.clone() };
             // It may name whatever it likes.
             let known = self.content_place(&id).filter(|known| made.contains(known));
-            let known = known.and_then(|known| self.contents[known].facts.as_ref());
-            if known.is_some_and(|known| known.nar_sha256 != output.facts.nar_sha256) {
+            let Some(known) = known else { continue };
+            let Some(facts) = &self.contents[known].facts else { continue };
+            if facts.nar_sha256 != output.facts.nar_sha256 {
                 let executor = self.executors[executor].name.clone();
                 return self.out.push(Effect::Differs { task, output: id.path, executor });
             }
+            self.hold_and_record(known, executor);
         }
     }
 
