@@ -7,7 +7,8 @@ use alloc::{collections::BTreeSet, vec::Vec};
 use core::mem;
 use model::{BootId, Capability, ExecutorName, LeaseId};
 
-/// Heartbeats in a row that must leave out a lease before it is believed to be lost.
+/// Heartbeats in a row that must leave out a lease before it is believed to be lost. One that was never named may still be on
+/// its way through a slow link: it has as long as an executor that is silent.
 const HEARTBEATS_MISSED_MAX: u32 = 2;
 
 impl State {
@@ -99,7 +100,8 @@ impl State {
         self.executors[place].last_heard = self.now;
         self.fill(place, is_full);
         let named: BTreeSet<LeaseKey> = running.iter().copied().collect();
-        let grace_ms = self.settings.heartbeat_interval_ms.saturating_mul(u64::from(HEARTBEATS_MISSED_MAX));
+        let missing_ms = self.settings.heartbeat_interval_ms.saturating_mul(u64::from(HEARTBEATS_MISSED_MAX));
+        let on_its_way_ms = missing_ms.max(self.settings.eviction_after_ms);
         let mut lost = Vec::new();
         let mut known = BTreeSet::new();
         for id in &self.executors[place].leases {
@@ -109,6 +111,8 @@ impl State {
             if is_named || lease.heartbeats_missed == 0 {
                 lease.missed_since = self.now;
             }
+            lease.was_named |= is_named;
+            let grace_ms = if lease.was_named { missing_ms } else { on_its_way_ms };
             lease.heartbeats_missed = if is_named { 0 } else { lease.heartbeats_missed.saturating_add(1) };
             // Several that were sent before the lease arrived may be heard at once, when the coordinator was busy.
             let missed_ms = self.now.0.saturating_sub(lease.missed_since.0);

@@ -84,6 +84,7 @@ impl State {
             executor,
             platform,
             granted: self.now,
+            was_named: false,
             heartbeats_missed: 0,
             missed_since: self.now,
             memory_bytes: 0,
@@ -183,6 +184,7 @@ impl State {
         if let Some(lease) = self.leases.get_mut(&key.id) {
             if (lease.executor, lease.key) == (executor, key) {
                 lease.heartbeats_missed = 0;
+                lease.was_named = true;
                 return;
             }
             return self.cancel_at(executor, key);
@@ -207,5 +209,8 @@ impl State {
             past.former.retain(|(former, _)| *former != key);
         }
         self.enter_lease(key, place, executor, running.platform.clone());
+        if let Some(lease) = self.leases.get_mut(&key.id) {
+            lease.was_named = true;
+        }
     }
 }

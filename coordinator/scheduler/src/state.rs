@@ -357,6 +357,8 @@ pub(crate) struct Lease {
     pub(crate) executor: ExecutorIx,
     pub(crate) platform: Platform,
     pub(crate) granted: Timestamp,
+    /// Its executor has named it: it is there.
+    pub(crate) was_named: bool,
     /// Heartbeats in a row that did not name it.
     pub(crate) heartbeats_missed: u32,
     /// When the first of those came.

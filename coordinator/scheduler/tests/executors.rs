@@ -192,29 +192,6 @@ fn an_inventory_says_what_is_not_there() {
 }
 
 #[test]
-fn heartbeats_reconcile_leases() {
-    let mut core = Core::new();
-    core.connect("x1", 1, &[native()]);
-    let lease = grant(&core.admit(1, &[task("a", &[])], &["a"], &[]));
-    let unknown = LeaseKey { id: LeaseId(5), epoch: Epoch(1) };
-    let effects = core.heartbeat("x1", &[lease.lease, unknown]);
-    assert_eq!(cancels(&effects), [("x1".into(), unknown)]);
-    // Young leases may still be on their way.
-    for _ in 0..5 {
-        assert!(core.heartbeat("x1", &[]).is_empty());
-    }
-    core.heartbeat("x1", &[lease.lease]);
-    core.now_ms += 2_001;
-    assert!(core.heartbeat("x1", &[]).is_empty());
-    core.heartbeat("x1", &[lease.lease]);
-    assert!(core.heartbeat("x1", &[]).is_empty());
-    core.now_ms += 2_000;
-    let again = grant(&core.heartbeat("x1", &[]));
-    assert_eq!((again.attempt, again.lease.epoch), (2, Epoch(2)));
-    assert_eq!(cancels(&core.heartbeat("x1", &[lease.lease, again.lease])), [("x1".into(), lease.lease)]);
-}
-
-#[test]
 fn a_new_session_tells_what_was_lost_with_the_old_one() {
     for (boot, names_it) in [(1, true), (1, false), (2, true), (2, false)] {
         let mut core = Core::new();
@@ -476,25 +453,4 @@ fn an_executor_that_starts_again_is_not_set_aside_any_more() {
     assert_eq!(granted(&effects), []);
     let effects = core.connect_running("bad", 2, 1, &[native()], &[]);
     assert_eq!(granted(&effects), [("a".into(), "bad".into())]);
-}
-
-#[test]
-fn heartbeats_from_before_a_lease_lose_it_not_however_many_are_heard_at_once() {
-    let mut core = Core::new();
-    core.connect("x1", 1, &[native()]);
-    let lease = grant(&core.admit(1, &[task("a", &[])], &["a"], &[])).lease;
-    core.now_ms += 60_000;
-    for _ in 0..5 {
-        core.heartbeat("x1", &[]);
-    }
-    assert_eq!(core.states(1)["a"], TaskState::Running);
-    core.heartbeat("x1", &[lease]);
-    // It is lost if it is left out for as long as two heartbeats take.
-    let mut granted_at = None;
-    for beat in 1..=4 {
-        core.now_ms += SETTINGS.heartbeat_interval_ms;
-        let effects = core.heartbeat("x1", &[]);
-        granted_at = granted_at.or((!grants(&effects).is_empty()).then_some(beat));
-    }
-    assert_eq!(granted_at, Some(3));
 }

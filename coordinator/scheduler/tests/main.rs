@@ -4,6 +4,7 @@ mod common;
 mod collect;
 mod estimates;
 mod executors;
+mod heartbeats;
 mod hostile;
 mod memory;
 mod parts;
