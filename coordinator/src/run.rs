@@ -2,7 +2,7 @@
 use crate::config::Config;
 use crate::content::Contents;
 use crate::engine::{self, Engine, EngineHandle, Parts};
-use crate::journal::{self, Journal, JournalThread, Recorded};
+use crate::journal::{self, Journal, JournalThread, Recorded, Writing};
 use crate::knowledge::Knowledge;
 use crate::plans::Plans;
 use crate::pull::{Pulled, Puller};
@@ -13,6 +13,7 @@ use anyhow::Context;
 use cas::{ContentStore, DiskStore};
 use model::LeaseId;
 use nix_formats::signature::SecretKey;
+use node::net::Listen;
 use node::shutdown::Shutdown;
 use node::tls::{Role, ServerTls};
 use scheduler::Settings;
@@ -55,14 +56,19 @@ struct Opened {
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
-    run_on(listener, config, shutdown).await
+    run_on(listener, config, shutdown, Writing::OnThread).await
 }
 
 /// As [`run`], on a listener that is there already.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_on(listener: TcpListener, config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+pub async fn run_on(
+    listener: impl Listen,
+    config: Config,
+    shutdown: Shutdown,
+    writing: Writing,
+) -> anyhow::Result<()> {
     let identity = config.tls.identity().context("find out who this is")?;
     anyhow::ensure!(
         identity.role == Role::Coordinator,
@@ -71,8 +77,9 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Shutdown) -
     );
     let tls = ServerTls::new(config.tls.clone()).context("set up TLS")?;
     let opening = config.clone();
-    let opened =
-        node::task::spawn_blocking("open", move || open(&opening)).await.context("open the state")??;
+    let opened = node::task::spawn_blocking("open", move || open(&opening, writing))
+        .await
+        .context("open the state")??;
     let Opened { journal, thread, store, knowledge, recorded, key } = opened;
     let run = recorded.run;
     let plans = Plans::new(run);
@@ -106,7 +113,7 @@ pub async fn run_on(listener: TcpListener, config: Config, shutdown: Shutdown) -
         heartbeat_interval_ms: config.heartbeat_interval_ms,
         eviction_after_ms: config.eviction_after_ms,
     };
-    tracing::info!(listen = %listener.local_addr()?, run, name = identity.name, "coordinator started");
+    tracing::info!(listen = %listener.address()?, run, name = identity.name, "coordinator started");
     let result = until_stopped(serve(listener, tls, services), &mut engine_task, &shutdown).await;
     shutdown.stop();
     engine_task.abort();
@@ -147,9 +154,9 @@ async fn until_stopped(
     }
 }
 
-fn open(config: &Config) -> anyhow::Result<Opened> {
+fn open(config: &Config, writing: Writing) -> anyhow::Result<Opened> {
     let key = read_key(&config.signing_key)?;
-    let (journal, thread, mut recorded) = journal::open(&config.state_dir)?;
+    let (journal, thread, mut recorded) = journal::open_with(&config.state_dir, writing)?;
     let directory = config.state_dir.join(CONTENT_DIRECTORY);
     let store: Arc<dyn ContentStore> =
         Arc::new(DiskStore::open(&directory).context("open the content store")?);

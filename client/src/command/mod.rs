@@ -5,9 +5,9 @@ mod dependents;
 mod follow;
 mod session;
 
-use crate::config::{Homes, Overrides};
+use crate::config::{Config, Homes, Overrides};
 use crate::stdio;
-use crate::ui::{Ui, UiOptions};
+use crate::ui::{Listener, Ui, UiOptions};
 use clap::{Args, Parser, Subcommand};
 use session::Session;
 use std::ffi::OsString;
@@ -158,8 +158,28 @@ fn run(line: CommandLine, ui: &Ui) -> anyhow::Result<u8> {
 
 async fn act(line: CommandLine, ui: &Ui) -> anyhow::Result<u8> {
     let config = crate::config::load(&line.overrides, &Homes::from_environment())?;
+    act_with(config, line.action, ui).await
+}
+
+/// Does what the words of a command line say, in the caller's runtime, and gives the exit code; for programs that have a
+/// network and boards of their own. The listener hears what a user would see.
+///
+/// # Errors
+/// The words are no command line of ours.
+pub async fn perform(config: Config, words: &[&str], listener: Listener) -> Result<u8, clap::Error> {
+    let line = CommandLine::try_parse_from(std::iter::once(&"elsewhere").chain(words))?;
+    let logs = matches!(&line.action, Action::Build(BuildArguments { log: true, .. }));
+    let options = UiOptions { logs, quiet: line.quiet, plain: true, for_nix: false };
+    let ui = Ui::to(listener, options);
+    Ok(act_with(config, line.action, &ui).await.unwrap_or_else(|error| {
+        ui.error(error.as_ref());
+        crate::exit::OTHER
+    }))
+}
+
+async fn act_with(config: Config, action: Action, ui: &Ui) -> anyhow::Result<u8> {
     let session = Session::open(config, ui)?;
-    match line.action {
+    match action {
         Action::Build(arguments) => build::build(&session, arguments).await,
         Action::Attach(argument) => build::attach(&session, &argument.plan, argument.log).await,
         Action::Cancel(argument) => build::cancel(&session, &argument.plan).await,

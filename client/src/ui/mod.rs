@@ -30,10 +30,14 @@ pub struct UiOptions {
     pub for_nix: bool,
 }
 
+/// Hears, line by line, what a user would see.
+pub type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Talks to the user. Clones share the display.
 #[derive(Clone)]
 pub struct Ui {
     options: UiOptions,
+    listener: Option<Listener>,
     state: Arc<Mutex<State>>,
 }
 
@@ -56,7 +60,12 @@ impl Ui {
         if io::stderr().is_terminal() && !options.plain && !options.quiet {
             state.bars = bars::Bars::new();
         }
-        Self { options, state: Arc::new(Mutex::new(state)) }
+        Self { options, listener: None, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Talks to a listener instead of the user.
+    pub fn to(listener: Listener, options: UiOptions) -> Self {
+        Self { options, listener: Some(listener), state: Arc::default() }
     }
 
     /// Whether someone can be asked.
@@ -70,6 +79,9 @@ impl Ui {
 
     /// Writes to standard error, above the display.
     fn line(&self, text: &str) {
+        if let Some(listener) = &self.listener {
+            return listener(text);
+        }
         #[cfg(feature = "progress")]
         if let Some(bars) = &self.state().bars {
             bars.above(text);
@@ -231,17 +243,16 @@ impl Ui {
 
     /// The results, one path a line, on standard output.
     pub fn paths<'a>(&self, paths: impl Iterator<Item = &'a StorePath>) -> io::Result<()> {
-        self.end_display();
-        let mut stdout = io::stdout().lock();
-        for path in paths {
-            writeln!(stdout, "{path}")?;
-        }
-        stdout.flush()
+        paths.map(StorePath::as_str).try_for_each(|path| self.result(path))
     }
 
     /// A text that was asked for, on standard output.
     pub fn result(&self, text: &str) -> io::Result<()> {
         self.end_display();
+        if let Some(listener) = &self.listener {
+            listener(text);
+            return Ok(());
+        }
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{text}")?;
         stdout.flush()

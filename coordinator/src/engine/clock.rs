@@ -1,6 +1,7 @@
 //! The engine's time: it stands still while the engine does, so that nobody is lost for the engine's own absence.
 use scheduler::Timestamp;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Time since the engine's start, without what it slept through: frozen, with a full disk, in a suspended machine.
 #[derive(Debug)]

@@ -13,9 +13,10 @@ use scheduler::{
     Effect, Event, Fact, Holder, KnownContent, LeaseKey, NewPlan, PlanCounts, Settled, State, apply,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::Span;
 
 /// Commands that share one append to the journal.

@@ -193,15 +193,24 @@ pub struct Journal {
     is_full: watch::Receiver<bool>,
 }
 
-/// The journal's thread.
+/// Who writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Writing {
+    /// A thread: nobody else waits for the disk.
+    OnThread,
+    /// A task of the caller's runtime, for a world that stands still meanwhile.
+    InRuntime,
+}
+
+/// The journal's thread; none where a task writes.
 #[derive(Debug)]
-pub struct JournalThread(JoinHandle<()>);
+pub struct JournalThread(Option<JoinHandle<()>>);
 
 impl JournalThread {
     /// Waits until it has ended: when every handle is dropped and all is written. Blocks.
     pub fn join(self) {
         // A panic in there was reported by the runtime; all is over anyway.
-        let _ = self.0.join();
+        let _ = self.0.map(JoinHandle::join);
     }
 }
 
@@ -251,6 +260,17 @@ impl Journal {
 /// # Errors
 /// The directory or the database cannot be used, another process uses it, or it is not readable.
 pub fn open(state_dir: &Path) -> Result<(Journal, JournalThread, Recorded), JournalError> {
+    open_with(state_dir, Writing::OnThread)
+}
+
+/// As [`open`]; for [`Writing::InRuntime`] inside a runtime.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    state_dir: &Path,
+    writing: Writing,
+) -> Result<(Journal, JournalThread, Recorded), JournalError> {
     let directory =
         |source| JournalError::Directory { path: state_dir.to_path_buf(), source: Arc::new(source) };
     std::fs::create_dir_all(state_dir).map_err(directory)?;
@@ -259,36 +279,56 @@ pub fn open(state_dir: &Path) -> Result<(Journal, JournalThread, Recorded), Jour
     compact::compact(&mut database, &mut recorded, compact::Limits::default());
     let (appends, queue) = mpsc::channel(APPENDS_QUEUED_MAX);
     let (fullness, is_full) = watch::channel(false);
-    let thread = std::thread::Builder::new()
-        .name("journal".to_owned())
-        .spawn(move || run(&mut database, queue, &fullness))
-        .map_err(directory)?;
+    let mut writer = Writer { database, queue, fullness, failed: None };
+    let thread = match writing {
+        Writing::OnThread => {
+            let thread = std::thread::Builder::new().name("journal".to_owned());
+            let write = move || {
+                while let Some(first) = writer.queue.blocking_recv() {
+                    writer.write(first);
+                }
+            };
+            Some(thread.spawn(write).map_err(directory)?)
+        }
+        Writing::InRuntime => {
+            node::task::spawn("journal", async move {
+                while let Some(first) = writer.queue.recv().await {
+                    writer.write(first);
+                }
+            });
+            None
+        }
+    };
     Ok((Journal { appends, is_full }, JournalThread(thread), recorded))
 }
 
-fn run(
-    database: &mut rusqlite::Connection,
-    mut queue: mpsc::Receiver<Append>,
-    fullness: &watch::Sender<bool>,
-) {
-    let mut failed: Option<JournalError> = None;
-    while let Some(first) = queue.blocking_recv() {
+/// The journal's other end.
+struct Writer {
+    database: rusqlite::Connection,
+    queue: mpsc::Receiver<Append>,
+    fullness: watch::Sender<bool>,
+    failed: Option<JournalError>,
+}
+
+impl Writer {
+    /// Writes an append, and those that wait behind it. Blocks.
+    fn write(&mut self, first: Append) {
         let mut count = first.entries.len();
         let mut batch = vec![first];
         while count < COMMIT_ENTRIES_MAX
-            && let Ok(next) = queue.try_recv()
+            && let Ok(next) = self.queue.try_recv()
         {
             count += next.entries.len();
             batch.push(next);
         }
-        if failed.is_none()
-            && let Err(error) = commit_with_room(database, &batch, &queue, fullness)
+        if self.failed.is_none()
+            && let Err(error) = commit_with_room(&mut self.database, &batch, &self.queue, &self.fullness)
         {
-            failed = Some(JournalError::Write(Arc::new(error)));
+            self.failed = Some(JournalError::Write(Arc::new(error)));
         }
         for append in batch {
             // Who no longer waits does not need to know.
-            let _ = append.done.send(failed.clone().map_or(Ok(()), Err));
+            let _ = append.done.send(self.failed.clone().map_or(Ok(()), Err));
         }
     }
 }

@@ -13,10 +13,11 @@ use model::{ExecutorName, PlanId, TaskId};
 use scheduler::{AvailableRoot, LeaseKey, News, Snapshot, TASKS_TOLD_MAX, TaskChange, TaskState};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 pub use task_logs::Piece;
 use task_logs::TaskLogs;
 use tokio::sync::watch as changes;
+use tokio::time::Instant;
 
 /// Who asks about a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

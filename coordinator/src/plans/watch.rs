@@ -3,8 +3,9 @@ use super::event_log::Next;
 use super::{Plan, PlanEvent, View, locked};
 use model::PlanId;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How long a watcher that has seen everything waits for more than one event: a board's link carries few packets then.
 const GATHER: Duration = Duration::from_millis(20);

@@ -15,6 +15,7 @@ use crate::submit::Submitter;
 use blobs::BlobsService;
 use model::limits::CONTROL_MESSAGE_BYTES_MAX;
 use node::layers::{Call, CallLayers, Kind, Limits};
+use node::net::Listen;
 use node::shutdown::Shutdown;
 use node::tls::{Role, ServerTls, ServerWindows, incoming};
 use plans::PlansService;
@@ -23,7 +24,6 @@ use proto::v1::plans_server::PlansServer;
 use proto::v1::work_server::WorkServer;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use tokio::net::TcpListener;
 use work::WorkService;
 
 const BOARDS: &[Role] = &[Role::Board];
@@ -76,7 +76,7 @@ pub struct Services {
 /// # Errors
 /// The server failed.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listen,
     tls: Arc<ServerTls>,
     services: Services,
 ) -> Result<(), tonic::transport::Error> {

@@ -1,5 +1,6 @@
 //! A coordinator that runs in the test's process, as the program runs it; can be stopped and started again.
 use coordinator::config::Config;
+use coordinator::journal::Writing;
 use coordinator::run::run_on;
 use nix_formats::signature::SecretKey;
 use node::shutdown::Shutdown;
@@ -57,7 +58,8 @@ impl Coordinator {
         let config: Config = node::config::parse(&text, directory.path()).unwrap();
         config.check().unwrap();
         let shutdown = Shutdown::new();
-        let task = node::task::spawn("coordinator", run_on(listener, config, shutdown.clone()));
+        let task =
+            node::task::spawn("coordinator", run_on(listener, config, shutdown.clone(), Writing::OnThread));
         Self { directory, authority, address, settings, shutdown, task }
     }
 

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod config;
 pub mod exit;
 pub mod layers;
+pub mod net;
 pub mod propagate;
 pub mod shutdown;
 pub mod task;

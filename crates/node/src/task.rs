@@ -31,6 +31,38 @@ pub fn spawn_blocking<T: Send + 'static>(
     })
 }
 
+/// As [`spawn_blocking`], for work that waits for a peer as well, and so may take as long as the peer likes.
+pub fn spawn_waiting<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> JoinHandle<T> {
+    let span = tracing::Span::current();
+    threads().spawn_blocking(move || {
+        tracing::trace!(task = name, "begins");
+        span.in_scope(work)
+    })
+}
+
+#[cfg(not(feature = "testing"))]
+fn threads() -> tokio::runtime::Handle {
+    tokio::runtime::Handle::current()
+}
+
+#[cfg(feature = "testing")]
+static THREADS: std::sync::OnceLock<tokio::runtime::Handle> = std::sync::OnceLock::new();
+
+/// From now on, work that waits for peers has the threads of this runtime: a clock that is paused stands still as long as a
+/// thread of its own runtime works. A second call does nothing.
+#[cfg(feature = "testing")]
+pub fn use_threads(runtime: tokio::runtime::Handle) {
+    let _second = THREADS.set(runtime);
+}
+
+#[cfg(feature = "testing")]
+fn threads() -> tokio::runtime::Handle {
+    THREADS.get().cloned().unwrap_or_else(tokio::runtime::Handle::current)
+}
+
 fn watched<T: Send + 'static>(
     name: &'static str,
     future: impl Future<Output = T> + Send + 'static,

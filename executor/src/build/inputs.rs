@@ -150,12 +150,13 @@ impl Inputs {
         self.check_offer(&input.id, input, &download)?;
         let (sender, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let size = input.facts.nar_size;
-        let unpacking = blocking(move || {
+        let unpacking = node::task::spawn_waiting("unpack", move || {
             tree::unpack(&mut ChunkReader { receiver, current: Bytes::new() }, size, &partial)
         });
         let (forwarded, unpacked) = tokio::join!(forward(&mut download, sender), unpacking);
         // A failure of the source explains more than the cut-off archive that follows from it.
         forwarded?;
+        let unpacked = unpacked.map_err(|_| FetchError::OtherContents("the unpacker ended early"))?;
         let expected = Unpacked { nar_sha256: input.facts.nar_sha256, nar_size: size };
         if unpacked? == expected {
             Ok(())

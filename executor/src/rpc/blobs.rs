@@ -93,7 +93,7 @@ impl Blobs for BlobsService {
         let (parts, receiver) = mpsc::channel(CHUNKS_IN_FLIGHT);
         let info = path_info(&id, &facts);
         let tree = self.store.tree(&id);
-        tokio::task::spawn_blocking(move || {
+        node::task::spawn_waiting("download", move || {
             let _in_use = (permit, pins);
             if parts.blocking_send(Ok(response(Part::Info(info)))).is_err() {
                 return;

@@ -2,10 +2,10 @@
 use super::blobs::BlobsService;
 use crate::store::Store;
 use anyhow::Context;
+use node::net::Listen;
 use node::tls::{Peer, Role, ServerTls, ServerWindows, TlsFiles, incoming};
 use proto::v1::blobs_server::BlobsServer;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::{Request, Status};
 
@@ -13,7 +13,7 @@ use tonic::{Request, Status};
 ///
 /// # Errors
 /// Certificates that cannot be used.
-pub fn serve(listener: TcpListener, files: TlsFiles, store: Arc<Store>) -> anyhow::Result<JoinHandle<()>> {
+pub fn serve(listener: impl Listen, files: TlsFiles, store: Arc<Store>) -> anyhow::Result<JoinHandle<()>> {
     let tls = ServerTls::new(files).context("set up TLS of the data listener")?;
     let blobs = BlobsServer::with_interceptor(BlobsService::new(store), authorise);
     let server = ServerWindows::default().apply(tonic::transport::Server::builder()).add_service(blobs);

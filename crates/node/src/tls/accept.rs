@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
 use super::{Peer, PeerIdentity, ServerTls};
+use crate::net::Listen;
 
 /// Limits of the acceptor.
 #[derive(Clone, Copy, Debug)]
@@ -36,12 +37,12 @@ impl Default for AcceptSettings {
 
 /// A connection whose peer is verified.
 #[derive(Debug)]
-pub struct PeerStream {
-    stream: TlsStream<TcpStream>,
+pub struct PeerStream<S = TcpStream> {
+    stream: TlsStream<S>,
     peer: Peer,
 }
 
-impl PeerStream {
+impl<S> PeerStream<S> {
     /// Who is at the other end.
     #[must_use]
     pub fn peer(&self) -> &Peer {
@@ -50,29 +51,29 @@ impl PeerStream {
 }
 
 /// Accepts with the usual limits, for tonic's `serve_with_incoming`. Ends when the stream is dropped.
-pub fn incoming(
-    listener: TcpListener,
+pub fn incoming<L: Listen>(
+    listener: L,
     tls: Arc<ServerTls>,
-) -> impl Stream<Item = io::Result<PeerStream>> + Send + Unpin + 'static {
+) -> impl Stream<Item = io::Result<PeerStream<L::Connection>>> + Send + Unpin + 'static {
     incoming_with(listener, tls, AcceptSettings::default())
 }
 
 /// As [`incoming`], with limits.
-pub fn incoming_with(
-    listener: TcpListener,
+pub fn incoming_with<L: Listen>(
+    listener: L,
     tls: Arc<ServerTls>,
     settings: AcceptSettings,
-) -> impl Stream<Item = io::Result<PeerStream>> + Send + Unpin + 'static {
+) -> impl Stream<Item = io::Result<PeerStream<L::Connection>>> + Send + Unpin + 'static {
     let (sender, receiver) = mpsc::channel(16);
     crate::task::spawn("accept", accept(listener, tls, settings, sender));
     ReceiverStream::new(receiver)
 }
 
-async fn accept(
-    listener: TcpListener,
+async fn accept<L: Listen>(
+    mut listener: L,
     tls: Arc<ServerTls>,
     settings: AcceptSettings,
-    accepted: mpsc::Sender<io::Result<PeerStream>>,
+    accepted: mpsc::Sender<io::Result<PeerStream<L::Connection>>>,
 ) {
     let mut handshakes = JoinSet::new();
     loop {
@@ -107,8 +108,10 @@ fn start(handshakes: &mut JoinSet<()>, handshake: impl Future<Output = ()> + Sen
     handshakes.spawn(handshake);
 }
 
-async fn handshake(stream: TcpStream, address: SocketAddr, tls: &ServerTls) -> io::Result<PeerStream> {
-    stream.set_nodelay(true)?;
+async fn handshake<S>(stream: S, address: SocketAddr, tls: &ServerTls) -> io::Result<PeerStream<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let certificate = certificate.ok_or_else(|| io::Error::other("no client certificate"))?;
@@ -116,7 +119,7 @@ async fn handshake(stream: TcpStream, address: SocketAddr, tls: &ServerTls) -> i
     Ok(PeerStream { stream, peer: Peer { identity, address } })
 }
 
-impl Connected for PeerStream {
+impl<S> Connected for PeerStream<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -124,7 +127,7 @@ impl Connected for PeerStream {
     }
 }
 
-impl AsyncRead for PeerStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for PeerStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -134,7 +137,7 @@ impl AsyncRead for PeerStream {
     }
 }
 
-impl AsyncWrite for PeerStream {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -1,6 +1,7 @@
 //! gRPC channels over mutual TLS, and the HTTP/2 windows of both ends.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::{ExpectedPeer, TlsError, TlsFiles, client_config};
+use crate::net::{Connection, connect};
 
 /// HTTP/2 settings of a channel. Control messages and NAR bytes use two channels: one connection's window is shared.
 #[derive(Clone, Copy, Debug)]
@@ -174,9 +175,9 @@ fn connector(
     timeout: Duration,
 ) -> impl tower::Service<
     Uri,
-    Response = TokioIo<TlsStream<TcpStream>>,
+    Response = TokioIo<TlsStream<Connection>>,
     Error = io::Error,
-    Future = impl Future<Output = io::Result<TokioIo<TlsStream<TcpStream>>>> + Send,
+    Future = impl Future<Output = io::Result<TokioIo<TlsStream<Connection>>>> + Send,
 > + Send
 + 'static {
     let (address, files): (Arc<str>, TlsFiles) = (address.into(), files.clone());
@@ -194,11 +195,10 @@ async fn dial(
     address: &str,
     files: &TlsFiles,
     expected: ExpectedPeer,
-) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+) -> io::Result<TokioIo<TlsStream<Connection>>> {
     let config = client_config(files, expected).map_err(io::Error::other)?;
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    let stream = connect(address).await?;
     // Never used: the verifier looks at role and name.
-    let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
+    let name = ServerName::IpAddress(IpAddr::from(Ipv4Addr::UNSPECIFIED).into());
     Ok(TokioIo::new(TlsConnector::from(config).connect(name, stream).await?))
 }
