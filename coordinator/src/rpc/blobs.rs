@@ -155,6 +155,9 @@ impl Blobs for BlobsService {
         if request.offset > facts.nar_size {
             return Err(Status::out_of_range(format!("'{}' has {} bytes", id.path, facts.nar_size)));
         }
+        if request.offset > 0 {
+            tracing::info!(path = %id.path, %caller, offset = request.offset, "a download goes on");
+        }
         let longest = match caller.role {
             Role::Board => limits::BOARD_CHUNK_BYTES_MAX,
             _ => limits::CLUSTER_CHUNK_BYTES_MAX,
@@ -183,8 +186,8 @@ impl Blobs for BlobsService {
         let ids = ids.into_iter().map(|id| self.find_held(&caller, id)).collect::<Result<Vec<_>, _>>()?;
         let contents = self.contents.clone();
         let (responses, stream) = mpsc::channel(CHUNKS_IN_FLIGHT);
-        // Signing takes its time with every path. Ends when the caller goes away: the next send fails.
-        node::task::spawn_blocking("closure", move || send_infos(&contents, ids, alone, &responses));
+        // Ends when the caller goes away: the next send fails.
+        node::task::spawn("closure", send_infos(contents, ids, alone, responses));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
@@ -219,39 +222,101 @@ async fn send(
     }
 }
 
-fn send_infos(
-    contents: &Contents,
+/// Sends a closure part by part. Signing takes its time with every path: each part is made on a thread, which never waits
+/// for the caller. Whoever does not read would keep it from all others.
+async fn send_infos(
+    contents: Arc<Contents>,
     ids: Vec<ContentId>,
     alone: bool,
-    responses: &mpsc::Sender<Result<v1::ClosureResponse, Status>>,
+    responses: mpsc::Sender<Result<v1::ClosureResponse, Status>>,
 ) {
-    let (mut infos, mut references) = (Vec::new(), 0);
-    let ids = match if alone { Ok(ids) } else { contents.closure(ids) } {
-        Ok(ids) => ids,
+    let of = contents.clone();
+    let ids = node::task::spawn_blocking("closure", move || if alone { Ok(ids) } else { of.closure(ids) });
+    let broken = || Err(Status::internal("the closure could not be made"));
+    let Ok(ids) = ids.await else { return drop(responses.send(broken()).await) };
+    let mut rest = match ids {
+        Ok(ids) => ids.into_iter(),
         Err(error) => {
-            let _gone = responses.blocking_send(Err(lookup_status(&error)));
+            let _gone = responses.send(Err(lookup_status(&error))).await;
             return;
         }
     };
-    for id in ids {
-        let response = match contents.signed(&id) {
-            Ok((facts, signatures)) => {
-                references += facts.references.len();
-                infos.push(signed(&id, facts, signatures));
-                if infos.len() < INFOS_MAX && references < REFERENCES_MAX {
-                    continue;
-                }
-                references = 0;
-                Ok(v1::ClosureResponse { infos: std::mem::take(&mut infos) })
-            }
-            Err(error) => Err(lookup_status(&error)),
-        };
-        let is_last = response.is_err();
-        if responses.blocking_send(response).is_err() || is_last {
+    while rest.len() > 0 {
+        let contents = contents.clone();
+        let made = node::task::spawn_blocking("part of a closure", move || {
+            let part = part(&contents, &mut rest);
+            (part, rest)
+        });
+        let Ok((part, left)) = made.await else { return drop(responses.send(broken()).await) };
+        rest = left;
+        let is_last = part.is_err();
+        if responses.send(part).await.is_err() || is_last {
             return;
         }
     }
-    if !infos.is_empty() {
-        let _gone = responses.blocking_send(Ok(v1::ClosureResponse { infos }));
+}
+
+/// The next part of a closure, from at least one id.
+fn part(contents: &Contents, ids: &mut std::vec::IntoIter<ContentId>) -> Result<v1::ClosureResponse, Status> {
+    let (mut infos, mut references) = (Vec::new(), 0);
+    for id in ids {
+        let (facts, signatures) = contents.signed(&id).map_err(|error| lookup_status(&error))?;
+        references += facts.references.len();
+        infos.push(signed(&id, facts, signatures));
+        if infos.len() >= INFOS_MAX || references >= REFERENCES_MAX {
+            break;
+        }
+    }
+    Ok(v1::ClosureResponse { infos })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knowledge::{ContentFacts, Knowledge};
+    use cas::MemoryStore;
+    use model::{StorePath, TrustDomain};
+    use nix_formats::signature::SecretKey;
+    use std::time::Duration;
+
+    fn path(number: usize) -> StorePath {
+        StorePath::from_validated(&format!("/nix/store/w51084ksv60sy0fkcb9hz4rxv8rv2avb-{number}"))
+    }
+
+    #[test]
+    fn who_does_not_read_its_closure_keeps_no_thread_from_others() {
+        let one_thread = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let knowledge = Knowledge::default();
+        let ids: Vec<ContentId> = (0..INFOS_MAX * (CHUNKS_IN_FLIGHT + 2))
+            .map(|number| ContentId { domain: TrustDomain::Shared, path: path(number) })
+            .collect();
+        for id in &ids {
+            let facts = PathFacts {
+                nar_sha256: [1; 32],
+                nar_size: 1,
+                references: Vec::new(),
+                deriver: None,
+                content_address: None,
+            };
+            knowledge.insert_content(id.clone(), ContentFacts { facts, references: Vec::new() });
+        }
+        let key = SecretKey::from_seed("k-1", &[7; 32]);
+        let contents = Arc::new(Contents::new(Arc::new(knowledge), Arc::new(MemoryStore::default()), key));
+        one_thread.block_on(async {
+            let (responses, _unread) = mpsc::channel(CHUNKS_IN_FLIGHT);
+            node::task::spawn("closure", send_infos(contents, ids, true, responses.clone()));
+            while responses.capacity() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let other = node::task::spawn_blocking("other", || 7);
+            let done = tokio::time::timeout(Duration::from_secs(20), other).await;
+            assert_eq!(done.unwrap().unwrap(), 7);
+        });
+        one_thread.shutdown_background();
     }
 }
