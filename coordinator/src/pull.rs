@@ -126,13 +126,23 @@ struct Progress {
     from: Vec<PullSource>,
 }
 
+/// Which try of a source it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Try {
+    First,
+    /// The connection that was kept open for it had been forgotten on its way, say.
+    Again,
+    /// From the first byte on, without help of others.
+    Alone,
+}
+
 impl Shared {
-    /// Tries one source after the other; a broken stream goes on from the next one where it stopped.
+    /// Tries one source after the other; a broken stream goes on from the next one where it stopped, at last from the same.
     async fn fetch(&self, content: &ContentId, from: Vec<PullSource>) -> Fetched {
         let mut progress = Progress::default();
-        let mut sources: VecDeque<_> = from.into_iter().map(|source| (source, false)).collect();
-        while let Some((source, is_alone)) = sources.pop_front() {
-            if is_alone {
+        let mut sources: VecDeque<_> = from.into_iter().map(|source| (source, Try::First)).collect();
+        while let Some((source, which)) = sources.pop_front() {
+            if which == Try::Alone {
                 progress = Progress::default();
             }
             let error = match self.fetch_from(content, &source, &mut progress).await {
@@ -145,12 +155,15 @@ impl Shared {
                 // Who of several sent the wrong part cannot be known: each may try alone.
                 PullError::Store(error) if error.is_wrong_content() => {
                     let Progress { from, .. } = std::mem::take(&mut progress);
-                    if from.len() > 1 && !is_alone {
-                        sources.extend(from.into_iter().map(|source| (source, true)));
+                    if from.len() > 1 && which != Try::Alone {
+                        sources.extend(from.into_iter().map(|source| (source, Try::Alone)));
                     }
                 }
                 // This machine's trouble is not another executor's to solve.
                 PullError::Store(_) | PullError::Unknown => return Fetched::OwnTrouble,
+                PullError::Download(error) if which == Try::First && error.is_broken_connection() => {
+                    sources.push_back((source, Try::Again));
+                }
                 PullError::Download(_) | PullError::Idle | PullError::OtherContents => {}
             }
         }

@@ -38,6 +38,14 @@ pub enum DownloadError {
     },
 }
 
+impl DownloadError {
+    /// Whether the connection broke, rather than the executor refused: a new one may do better.
+    pub fn is_broken_connection(&self) -> bool {
+        use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
+        matches!(self, Self::Status(status) if matches!(status.code(), Cancelled | Internal | Unavailable | Unknown))
+    }
+}
+
 impl From<tonic::Status> for DownloadError {
     fn from(status: tonic::Status) -> Self {
         Self::Status(Box::new(status))

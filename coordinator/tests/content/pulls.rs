@@ -27,13 +27,21 @@ struct Executor {
     nar: Vec<u8>,
     /// It breaks off there.
     breaks_at: Option<usize>,
+    /// But only the first time.
+    heals: bool,
     /// Offsets that it was asked for.
     asked: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Executor {
     fn with(source: &Source) -> Self {
-        Self { info: source.info.clone(), nar: source.nar.clone(), breaks_at: None, asked: Arc::default() }
+        Self {
+            info: source.info.clone(),
+            nar: source.nar.clone(),
+            breaks_at: None,
+            heals: false,
+            asked: Arc::default(),
+        }
     }
 
     /// Serves under a name; the certificate may carry another.
@@ -62,14 +70,16 @@ impl Blobs for Executor {
         request: Request<v1::DownloadRequest>,
     ) -> Result<Response<Self::DownloadStream>, Status> {
         let offset = request.get_ref().offset;
+        let is_first = self.asked().is_empty();
         self.asked.lock().unwrap().push(offset);
-        let end = self.breaks_at.unwrap_or(self.nar.len());
+        let breaks_at = self.breaks_at.filter(|_| is_first || !self.heals);
+        let end = breaks_at.unwrap_or(self.nar.len());
         let begin = usize::try_from(offset).unwrap().min(end);
         let chunks =
             self.nar[begin..end].chunks(1000).map(|chunk| Part::Chunk(Bytes::copy_from_slice(chunk)));
         let parts = std::iter::once(Part::Info(self.info.clone())).chain(chunks);
         let mut items: Vec<_> = parts.map(|part| Ok(v1::DownloadResponse { part: Some(part) })).collect();
-        if self.breaks_at.is_some() {
+        if breaks_at.is_some() {
             items.push(Err(Status::unavailable("unplugged")));
         }
         Ok(Response::new(tokio_stream::iter(items)))
@@ -157,6 +167,23 @@ async fn a_broken_stream_goes_on_at_the_next_executor() {
     // What is there is not fetched again.
     assert_eq!(lab.pull(&id(&output), &[&one]).await, Pulled::Stored(id(&output)));
     assert_eq!(broken.asked(), [0]);
+}
+
+#[tokio::test]
+async fn an_executor_whose_connection_broke_is_asked_once_more() {
+    let output = output();
+    let mut lab = Lab::knowing(&output);
+    let mut executor = Executor::with(&output);
+    (executor.breaks_at, executor.heals) = (Some(5000), true);
+    let only = executor.serve(&lab, "x1", "x1").await;
+    assert_eq!(lab.pull(&id(&output), &[&only]).await, Pulled::Stored(id(&output)));
+    assert_eq!(executor.asked(), [0, 5000]);
+    // Not for ever.
+    let unplugged = Executor { heals: false, ..executor };
+    let mut lab = Lab::knowing(&output);
+    let only = unplugged.serve(&lab, "x1", "x1").await;
+    assert_eq!(lab.pull(&id(&output), &[&only]).await, failed(&id(&output), &["x1"]));
+    assert_eq!(unplugged.asked(), [0, 5000, 0, 5000]);
 }
 
 #[tokio::test]

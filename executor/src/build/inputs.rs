@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt};
 use model::{ContentId, StorePath};
 use node::exit::chain;
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -111,7 +112,8 @@ impl Inputs {
         // The semaphore is never closed.
         let _permit = self.fetches.acquire().await;
         let mut last = String::from("no source is known");
-        for source in &input.sources {
+        let mut turns: VecDeque<_> = input.sources.iter().map(|source| (source, true)).collect();
+        while let Some((source, is_first)) = turns.pop_front() {
             let span =
                 tracing::info_span!("fetch", path = %input.id.path, %source, bytes = input.facts.nar_size);
             let partial = self
@@ -124,6 +126,12 @@ impl Inputs {
                     remove_in_background(partial).await;
                     if matches!(&error, FetchError::Tree(tree) if tree.is_out_of_disk()) {
                         return Err(InputsError::OutOfDisk { path: input.id.path.clone() });
+                    }
+                    // A connection that was kept open may have been forgotten on its way: a new one is tried at last.
+                    if is_first
+                        && matches!(&error, FetchError::Download(download) if download.is_broken_connection())
+                    {
+                        turns.push_back((source, false));
                     }
                     last = format!("{source}: {}", chain(&error));
                     tracing::warn!(path = %input.id.path, %source, error = %last, "input not fetched");
@@ -229,5 +237,71 @@ impl Read for ChunkReader {
 async fn remove_in_background(partial: PathBuf) {
     if let Err(error) = blocking(move || tree::remove(&partial)).await {
         tracing::warn!(%error, "a half-fetched input stays until the next start");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use model::{PathFacts, TrustDomain};
+    use nix_formats::hash::sha256;
+    use nix_formats::nar::{Encoder, Event};
+    use proto::convert::SignedPathInfo;
+    use std::sync::Mutex;
+
+    /// A source whose connections break so many times, in the middle.
+    #[derive(Debug)]
+    struct Breaking {
+        info: SignedPathInfo,
+        nar: Vec<u8>,
+        breaks: Mutex<usize>,
+    }
+
+    #[tonic::async_trait]
+    impl Sources for Breaking {
+        async fn download(&self, _source: &Source, _id: &ContentId) -> Result<Download, DownloadError> {
+            let mut breaks = self.breaks.lock().unwrap();
+            let breaks_now = *breaks > 0;
+            *breaks = breaks.saturating_sub(1);
+            let chunks = if breaks_now {
+                let half = Bytes::copy_from_slice(&self.nar[..self.nar.len() / 2]);
+                vec![Ok(half), Err(tonic::Status::unavailable("unplugged").into())]
+            } else {
+                vec![Ok(Bytes::copy_from_slice(&self.nar))]
+            };
+            Ok(Download { info: self.info.clone(), chunks: stream::iter(chunks).boxed() })
+        }
+    }
+
+    async fn check(breaks: usize, fetched: bool) {
+        let (mut encoder, mut nar) = (Encoder::new(), Vec::new());
+        for event in
+            [Event::File { is_executable: false, size: 5 }, Event::Contents(b"input"), Event::FileEnd]
+        {
+            encoder.write(event, &mut nar);
+        }
+        let path = StorePath::from_validated("/nix/store/w51084ksv60sy0fkcb9hz4rxv8rv2avb-input");
+        let id = ContentId { domain: TrustDomain::Shared, path };
+        let facts = PathFacts {
+            nar_sha256: sha256(&nar),
+            nar_size: nar.len() as u64,
+            references: Vec::new(),
+            deriver: None,
+            content_address: None,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(directory.path(), false).unwrap());
+        let info = SignedPathInfo { id: id.clone(), facts: facts.clone(), signatures: Vec::new() };
+        let inputs = Inputs::new(store, Arc::new(Breaking { info, nar, breaks: Mutex::new(breaks) }));
+        let input = Input { id, facts, sources: vec![Source::ContentStore] };
+        assert_eq!(inputs.ensure(&[input]).await.is_ok(), fetched, "{breaks}");
+    }
+
+    #[tokio::test]
+    async fn a_source_whose_connection_broke_is_asked_once_more() {
+        check(0, true).await;
+        check(1, true).await;
+        check(2, false).await;
     }
 }

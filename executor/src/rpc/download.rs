@@ -25,6 +25,14 @@ pub enum DownloadError {
     Wire(#[from] WireError),
 }
 
+impl DownloadError {
+    /// Whether the connection broke, rather than the source refused: a new one may do better.
+    pub fn is_broken_connection(&self) -> bool {
+        use tonic::Code::{Cancelled, Internal, Unavailable, Unknown};
+        matches!(self, Self::Status(status) if matches!(status.code(), Cancelled | Internal | Unavailable | Unknown))
+    }
+}
+
 /// A download under way.
 pub struct Download {
     /// What the source says it sends.
