@@ -30,7 +30,7 @@ pub async fn run(
         let mut established = false;
         let expected = ExpectedPeer { role: Role::Coordinator, name: None };
         let mut is_refused = false;
-        let problem = match client_channel(coordinator, files, expected, ChannelSettings::control()).await {
+        let problem = match client_channel(coordinator, files, expected, ChannelSettings::session()).await {
             Ok(channel) => {
                 match converse(channel, desk, store, collector, identity, &mut established).await {
                     Ok(()) => return,

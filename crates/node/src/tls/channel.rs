@@ -25,8 +25,10 @@ pub struct ChannelSettings {
     pub connection_window_bytes: u32,
     /// Dialling and handshake together.
     pub connect_timeout: Duration,
-    /// Pings on a silent connection; lost after a second silence of this length.
+    /// How long a connection may be silent before it is pinged.
     pub keepalive_interval: Duration,
+    /// How long the answer may take before the connection counts as lost.
+    pub keepalive_timeout: Duration,
 }
 
 impl ChannelSettings {
@@ -38,6 +40,18 @@ impl ChannelSettings {
             connection_window_bytes: 1 << 20,
             connect_timeout: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// An executor's session: a connection that somebody on its way forgot is opened anew before its executor counts as lost,
+    /// and a slow link is not taken for such a one.
+    #[must_use]
+    pub fn session() -> Self {
+        Self {
+            keepalive_interval: Duration::from_secs(2),
+            keepalive_timeout: Duration::from_secs(6),
+            ..Self::control()
         }
     }
 
@@ -49,6 +63,7 @@ impl ChannelSettings {
             connection_window_bytes: 8 << 20,
             connect_timeout: Duration::from_secs(5),
             keepalive_interval: Duration::from_secs(5),
+            keepalive_timeout: Duration::from_secs(5),
         }
     }
 
@@ -164,7 +179,7 @@ fn endpoint(address: &str, settings: ChannelSettings) -> Result<Endpoint, Connec
         .initial_stream_window_size(settings.stream_window_bytes)
         .initial_connection_window_size(settings.connection_window_bytes)
         .http2_keep_alive_interval(settings.keepalive_interval)
-        .keep_alive_timeout(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
         .keep_alive_while_idle(true))
 }
 
