@@ -56,6 +56,8 @@ enum Task {
     Schedule(schedule::Request),
     /// Play the scheduler through worlds full of faults, from seeds; a seed that fails prints itself
     Sim(sim::Request),
+    /// Whole clusters on a simulated network that fails, from seeds
+    Network(sim::Request),
     /// All that must be green before a change lands: formatting, lints, tidy, licences, tests
     Ci,
     /// Measure what is promised of speed, as ratios to a peer in the same run
@@ -86,6 +88,7 @@ fn perform(task: Task) -> Result<()> {
         Task::Fuzz(request) => fuzz::fuzz(&request),
         Task::Schedule(request) => schedule::schedule(&request),
         Task::Sim(request) => sim::sim(&request),
+        Task::Network(request) => sim::network(&request),
         Task::Ci => ci::check(),
         Task::Bench => bench::run(),
         Task::Dist => dist::make(),

@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: the scheduler in worlds full of faults, by the thousand.
+//! `cargo xtask sim` and `cargo xtask network`: worlds full of faults, the scheduler's by the thousand, whole clusters' by the hundred.
 use std::ffi::OsString;
 
 use anyhow::Result;
@@ -19,4 +19,11 @@ pub fn sim(request: &Request) -> Result<()> {
     let manifest = crate::repository().join("Cargo.toml");
     let profile = ["run", "--quiet", "--profile", "dist", "--package", "sim", "--manifest-path"];
     run(command("cargo", &profile).arg(manifest).arg("--").args(&request.arguments))
+}
+
+/// The test program of that name, as `cargo xtask test` compiles it.
+pub fn network(request: &Request) -> Result<()> {
+    let manifest = crate::repository().join("Cargo.toml");
+    let program = ["test", "--quiet", "--workspace", "--test", "network", "--manifest-path"];
+    run(command("cargo", &program).arg(manifest).arg("--").args(&request.arguments))
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::command::{capture, command};
 use crate::tidy::Complaint;
 
-/// Every crate of ours, and the crates of ours that it may name. `tests` may name all.
+/// Every crate of ours, and the crates of ours that it may name. `tests` and `network` may name all.
 const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("nix-formats", &[]),
@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("executor", &["sandbox", "model", "nix-formats", "proto", "cas", "node"]),
     ("client", &["nix-daemon", "nix-formats", "model", "proto", "node"]),
     ("tests", EVERYTHING),
+    ("network", EVERYTHING),
 ];
 
 const EVERYTHING: &[&str] = &[
