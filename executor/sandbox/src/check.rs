@@ -5,7 +5,8 @@ use thiserror::Error;
 
 use crate::bytes::ByteString;
 use crate::spec::{
-    ENTRIES_MAX, Entry, HAND_BACK_MAX, Ids, Network, PATH_BYTES_MAX, RULES_MAX, Reclaim, Spec, WORDS_MAX,
+    ENTRIES_MAX, Entry, HAND_BACK_MAX, Ids, Network, PATH_BYTES_MAX, Prepare, RULES_MAX, Reclaim, Spec,
+    WORDS_MAX,
 };
 
 /// Longest host or domain name that the kernel takes.
@@ -31,10 +32,7 @@ pub(crate) fn spec(spec: &Spec, own: Ids) -> Result<(), SpecError> {
     if spec.root.as_bytes() == b"/" {
         return refuse("/", "the sandbox's root cannot be the host's");
     }
-    host_ids(spec.host_ids, own)?;
-    if spec.inside_ids.user == 0 {
-        return refuse("inside_ids.user", "the program must not be user 0 inside");
-    }
+    ids(spec.host_ids, spec.inside_ids, own)?;
     mode(&spec.root, spec.root_mode)?;
     mode(&ByteString::from("umask"), spec.umask)?;
     entries(&spec.entries)?;
@@ -63,6 +61,19 @@ pub(crate) fn spec(spec: &Spec, own: Ids) -> Result<(), SpecError> {
     spec.hand_back.iter().try_for_each(|tree| host_path(&tree.path))
 }
 
+/// Checks what is known before there is a build.
+pub(crate) fn prepare(prepare: Prepare, own: Ids) -> Result<(), SpecError> {
+    ids(prepare.host_ids, prepare.inside_ids, own)
+}
+
+/// Checks that a build is one of those that a launcher was prepared for.
+pub(crate) fn prepared_for(prepare: Prepare, spec: &Spec) -> Result<(), SpecError> {
+    if spec.host_ids != prepare.host_ids || spec.inside_ids != prepare.inside_ids {
+        return refuse("host_ids", "the launcher was prepared for other ids");
+    }
+    Ok(())
+}
+
 /// Checks a request to hand trees back.
 pub(crate) fn reclaim(reclaim: &Reclaim, own: Ids) -> Result<(), SpecError> {
     host_ids(reclaim.host_ids, own)?;
@@ -70,6 +81,14 @@ pub(crate) fn reclaim(reclaim: &Reclaim, own: Ids) -> Result<(), SpecError> {
         return refuse("paths", "too many");
     }
     reclaim.paths.iter().try_for_each(host_path)
+}
+
+fn ids(host: Ids, inside: Ids, own: Ids) -> Result<(), SpecError> {
+    host_ids(host, own)?;
+    if inside.user == 0 {
+        return refuse("inside_ids.user", "the program must not be user 0 inside");
+    }
+    Ok(())
 }
 
 /// A build that ran as the executor's own id would own its inputs; as root's, the host.

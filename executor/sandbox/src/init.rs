@@ -2,13 +2,12 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
-use rustix::net::{AddressFamily, SocketType};
 use rustix::process::{Gid, Resource as KernelResource, Rlimit, Uid};
 
 use crate::bytes::ByteString;
@@ -71,7 +70,6 @@ fn perform(step: &InnerStep, words: &Words, inherited: &Inherited) -> Result<(),
             rustix::system::sethostname(host.as_bytes()).map_err(failed("set host name", host))?;
             rustix::system::setdomainname(domain.as_bytes()).map_err(failed("set domain name", domain))
         }
-        InnerStep::LoopbackUp => loopback_up().map_err(failed("bring up", "lo")),
         InnerStep::MakeMountsPrivate => make_private(),
         InnerStep::UnlockRoot => unlock_root().map_err(failed("unlock", "/")),
         InnerStep::Share { path } => {
@@ -114,11 +112,6 @@ fn perform(step: &InnerStep, words: &Words, inherited: &Inherited) -> Result<(),
             std::process::exit(report_not_executed(words.program.as_bytes(), &error));
         }
     }
-}
-
-fn loopback_up() -> io::Result<()> {
-    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    sys::loopback_up(socket.as_fd())
 }
 
 /// Mounts of the outer namespace are locked here; a copy of the tree on top of it is not. No path is searched, so it

@@ -17,7 +17,7 @@ pub const BUILD: Ids = Ids { user: 1, group: 1 };
 /// What each process does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// By the supervisor, after its id maps are written.
+    /// By the supervisor, which is root of its namespace, has the log's terminal and the build's namespaces.
     pub outer: Vec<OuterStep>,
     /// By the process that builds the root.
     pub root: Vec<RootStep>,
@@ -28,14 +28,10 @@ pub struct Plan {
 /// A step of the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OuterStep {
-    /// Become root of the user namespace, with no supplementary groups.
-    BecomeRoot,
-    /// Nothing mounted from here on reaches the host.
+    /// Nothing that the host mounts from here on is seen.
     MakeMountsPrivate,
     /// Write these lines to a binfmt_misc of its own, and keep that alive.
     RegisterInterpreters(Vec<ByteString>),
-    /// Make the terminal of the log: raw, slave 0600 and the build's.
-    OpenTerminal,
 }
 
 /// A step on the root directory. Paths are relative to it; the process stands in it.
@@ -116,9 +112,9 @@ pub enum RootStep {
     },
     /// Become the build's user, with no supplementary groups, and readable to the supervisor.
     BecomeBuild,
-    /// New user, mount, process, UTS and IPC namespaces, a new network unless it is the host's. The supervisor then maps the ids.
-    NewNamespaces {
-        /// A network namespace too.
+    /// Enter the build's user, UTS and IPC namespaces, its network unless that is the host's; new mounts and processes.
+    EnterNamespaces {
+        /// The network namespace too.
         network: bool,
     },
 }
@@ -135,8 +131,6 @@ pub enum InnerStep {
         /// Domain name.
         domain: String,
     },
-    /// Bring the loopback up.
-    LoopbackUp,
     /// Nothing reaches the supervisor's mounts.
     MakeMountsPrivate,
     /// Make the root a mount that is not locked, and stand in it.
@@ -205,12 +199,11 @@ pub fn plan(spec: &Spec, own: Ids) -> Result<Plan, PlanError> {
 }
 
 fn outer(spec: &Spec) -> Result<Vec<OuterStep>, RuleError> {
-    let mut steps = vec![OuterStep::BecomeRoot, OuterStep::MakeMountsPrivate];
+    let mut steps = vec![OuterStep::MakeMountsPrivate];
     if !spec.interpreters.is_empty() {
         let lines = spec.interpreters.iter().map(|rule| rule.register_line().map(ByteString::from));
         steps.push(OuterStep::RegisterInterpreters(lines.collect::<Result<_, _>>()?));
     }
-    steps.push(OuterStep::OpenTerminal);
     Ok(steps)
 }
 
@@ -246,7 +239,7 @@ fn root(spec: &Spec) -> Vec<RootStep> {
         }
     }
     steps.push(RootStep::BecomeBuild);
-    steps.push(RootStep::NewNamespaces { network: spec.network != Network::Host });
+    steps.push(RootStep::EnterNamespaces { network: spec.network != Network::Host });
     steps
 }
 
@@ -255,9 +248,6 @@ fn inner(spec: &Spec) -> Vec<InnerStep> {
         InnerStep::NewSession,
         InnerStep::SetNames { host: spec.host_name.clone(), domain: spec.domain_name.clone() },
     ];
-    if spec.network != Network::Host {
-        steps.push(InnerStep::LoopbackUp);
-    }
     steps.push(InnerStep::MakeMountsPrivate);
     steps.push(InnerStep::UnlockRoot);
     steps.extend(spec.shared.iter().map(|path| InnerStep::Share { path: relative(path) }));

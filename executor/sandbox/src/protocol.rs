@@ -1,8 +1,8 @@
 //! The pipe between executor and launcher: one request on stdin, one JSON event a line on stderr.
 //!
 //! stdin: length (8 bytes, little endian), the request as JSON; then it stays open, and its end means: kill the
-//! sandbox. stdout: the raw log. stderr: events, the last of them
-//! `finished`, `reclaimed` or `failed`.
+//! sandbox. stdout: the raw log, closed before the last event. stderr: events, the last of them `finished`, `reclaimed`
+//! or `failed`; none when a launcher that waits for its build sees the end of stdin.
 use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,8 @@ pub enum ProtocolError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
+    /// A launcher that waited has its build's request, and has done nothing for it yet.
+    Taken,
     /// The program runs.
     Started {
         /// Process id of the sandbox's process 1 on the host.
@@ -144,10 +146,14 @@ pub fn write_request(to: &mut impl Write, request: &Request) -> Result<(), Proto
     to.flush().map_err(ProtocolError::Pipe)
 }
 
-/// Reads a request (the launcher's side). Only its length is trusted, up to the limit.
-pub fn read_request(from: &mut impl Read) -> Result<Request, ProtocolError> {
+/// Reads a request (the launcher's side); none when the pipe ends before it. Only its length is trusted, up to the limit.
+pub fn read_request(from: &mut impl Read) -> Result<Option<Request>, ProtocolError> {
     let mut prefix = [0; 8];
-    from.read_exact(&mut prefix).map_err(ProtocolError::Pipe)?;
+    let begun = from.read(&mut prefix).map_err(ProtocolError::Pipe)?;
+    if begun == 0 {
+        return Ok(None);
+    }
+    from.read_exact(&mut prefix[begun..]).map_err(ProtocolError::Pipe)?;
     let length = u64::from_le_bytes(prefix);
     let size = usize::try_from(length).map_err(|_| ProtocolError::TooLong { bytes: length })?;
     if length > REQUEST_BYTES_MAX {
@@ -160,7 +166,7 @@ pub fn read_request(from: &mut impl Read) -> Result<Request, ProtocolError> {
         from.read_exact(&mut chunk[..wanted]).map_err(ProtocolError::Pipe)?;
         json.extend_from_slice(&chunk[..wanted]);
     }
-    serde_json::from_slice(&json).map_err(|source| ProtocolError::Decode { bytes: length, source })
+    serde_json::from_slice(&json).map(Some).map_err(|source| ProtocolError::Decode { bytes: length, source })
 }
 
 /// Reads one event line, without or with its line feed.

@@ -17,12 +17,15 @@ pub const HAND_BACK_MAX: usize = 10_000;
 /// Most interpreter rules of one sandbox.
 pub const RULES_MAX: usize = 32;
 
-/// What the launcher is asked to do: one request a process.
+/// What the launcher is asked to do: one request a process, or two when the first is [`Request::Prepare`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// Run one program in a sandbox.
     Run(Box<Spec>),
+    /// Make ready what is the same for all builds of a slot, then wait for the request of one of them on the same pipe; the
+    /// pipe's end before that means that there is none.
+    Prepare(Prepare),
     /// Only hand the owner of trees back to the executor: after a launcher was killed, its root still holds files of
     /// the subordinate id that the executor cannot remove.
     Reclaim(Reclaim),
@@ -259,6 +262,16 @@ pub struct HandBack {
     pub path: ByteString,
     /// Report the first object that the build's user does not own (an event `foreign-owner`).
     pub check_owner: bool,
+}
+
+/// Whose build a launcher waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    /// [`Spec::host_ids`] of the build.
+    pub host_ids: Ids,
+    /// [`Spec::inside_ids`] of the build.
+    pub inside_ids: Ids,
 }
 
 /// Trees to hand back without running anything.

@@ -21,8 +21,12 @@ fn busy(bench: &Bench) -> (Child, i32) {
     let mut child = bench.start(&Request::Run(Box::new(bench.spec(script))));
     let mut line = Vec::new();
     // A byte at a time, so that the rest of the events stays in the pipe.
-    let stderr = child.stderr.as_mut().unwrap();
-    BufReader::with_capacity(1, stderr).read_until(b'\n', &mut line).unwrap();
+    let mut stderr = BufReader::with_capacity(1, child.stderr.as_mut().unwrap());
+    stderr.read_until(b'\n', &mut line).unwrap();
+    if parse_event(&line).unwrap() == Event::Taken {
+        line.clear();
+        stderr.read_until(b'\n', &mut line).unwrap();
+    }
     let Event::Started { pid, setup_microseconds } = parse_event(&line).unwrap() else {
         panic!("not started: {}", String::from_utf8_lossy(&line));
     };

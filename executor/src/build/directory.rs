@@ -176,7 +176,7 @@ async fn remove(launcher: &Path, path: &Path, ids: Ids) {
     }
     let request = Request::Reclaim(Reclaim { host_ids: ids, paths: vec![path.into()] });
     let reclaimed =
-        run::run(launcher, &request, Limits::default(), std::future::pending(), &mut Nothing).await;
+        run::run(launcher, None, &request, Limits::default(), std::future::pending(), &mut Nothing).await;
     if let Err(error) = reclaimed {
         tracing::warn!(path = %path.display(), error = chain(&error), "files of a build cannot be taken back");
     }

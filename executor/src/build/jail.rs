@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Ids that every build sees as its own: user 1000 and group 100.
-const INSIDE_IDS: Ids = Ids { user: 1000, group: 100 };
+pub const INSIDE_IDS: Ids = Ids { user: 1000, group: 100 };
 /// The build's working directory, inside.
 pub const BUILD_DIRECTORY: &str = "/build";
 /// The store, inside.

@@ -9,6 +9,7 @@ pub mod floating;
 pub mod inputs;
 pub mod jail;
 pub mod kept;
+pub mod launcher;
 pub mod log;
 pub mod outputs;
 pub mod prefetch;

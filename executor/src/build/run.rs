@@ -1,16 +1,16 @@
 //! Runs one sandbox through the launcher: feeds it the Spec, follows its log and its end, and ends it when asked or
 //! when a limit is passed.
 use super::clock::Clock;
+use super::launcher::Launcher;
 use super::log::{Piece, Splitter};
 use crate::lease::Limits;
 use sandbox::protocol::{self, Cause, EVENT_BYTES_MAX, End, Event, Finished, ProtocolError};
 use sandbox::spec::Request;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::Instant;
 
 /// Bytes of log read at once.
@@ -116,29 +116,51 @@ pub trait LogSink {
     fn piece(&mut self, piece: Piece) -> impl Future<Output = ()> + Send;
 }
 
-/// Starts the launcher with a request and follows it to its end, or until `stop` says how it ends.
+/// Gives the request to the launcher that waits, or to a new one, and follows it to its end, or until `stop` says how it
+/// ends.
 ///
 /// # Errors
 /// This executor's own trouble; what a build does is in the result.
 pub async fn run(
     launcher: &Path,
+    waiting: Option<Launcher>,
     request: &Request,
     limits: Limits,
     stop: impl Future<Output = Ended>,
     log: &mut impl LogSink,
 ) -> Result<Run, RunError> {
     let request = protocol::encode_request(request)?;
-    let mut child = Command::new(launcher)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| RunError::Start { path: launcher.to_owned(), source })?;
-    let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-        return Err(RunError::Pipe(std::io::ErrorKind::BrokenPipe.into()));
-    };
+    tokio::pin!(stop);
+    if let Some(waiting) = waiting {
+        let followed = follow(waiting, &request, limits, stop.as_mut(), log).await?;
+        if followed.events.taken || followed.stopped.is_some() {
+            return followed.judge();
+        }
+        // Nothing was done for the build: a new one may have more luck, and if not, its reason is the build's.
+        let reason = followed.judge().err().map(|error| node::exit::chain(&error));
+        tracing::warn!(reason, "the launcher that waited is of no use: another one is started");
+    }
+    follow(Launcher::start(launcher)?, &request, limits, stop, log).await?.judge()
+}
+
+/// What a launcher did.
+struct Followed {
+    events: Events,
+    stopped: Option<Ended>,
+    /// Its own end; empty when its last event has told all there is to know.
+    status: String,
+}
+
+async fn follow(
+    launcher: Launcher,
+    request: &[u8],
+    limits: Limits,
+    stop: impl Future<Output = Ended>,
+    log: &mut impl LogSink,
+) -> Result<Followed, RunError> {
+    let Launcher { mut child, mut stdin, stdout, stderr } = launcher;
+    // A launcher that dies early breaks the pipe; its events say more than that.
+    let _ = stdin.write_all(request).await;
     let mut following = Following {
         stdin: Some(stdin),
         log_bytes: 0,
@@ -148,16 +170,21 @@ pub async fn run(
         clock: Clock::new(limits),
         give_up: None,
     };
-    // A launcher that dies early breaks the pipe; its events say more than that.
-    if let Some(stdin) = &mut following.stdin {
-        let _ = stdin.write_all(&request).await;
-    }
-    drop(request);
     let mut events = Events::default();
     following.follow(stdout, stderr, stop, log, &mut events).await?;
-    let gave_up = following.give_up.is_some_and(|time| time <= Instant::now());
-    let status = end(&mut child, gave_up).await?;
-    events.judge(following.stopped, status)
+    let Following { stopped, give_up, .. } = following;
+    if events.finished.is_some() {
+        // All that is left is its own end, for which nobody need wait.
+        node::task::spawn("end of a launcher", async move {
+            if let Err(error) = end(&mut child, false).await {
+                tracing::warn!(error = node::exit::chain(&error), "a launcher's end was not seen");
+            }
+        });
+        return Ok(Followed { events, stopped, status: String::new() });
+    }
+    let gave_up = give_up.is_some_and(|time| time <= Instant::now());
+    let status = end(&mut child, gave_up).await?.to_string();
+    Ok(Followed { events, stopped, status })
 }
 
 /// Waits for the launcher's own end.
@@ -195,7 +222,7 @@ impl Following {
         let mut line = Vec::new();
         let mut buffer = vec![0; LOG_READ_BYTES];
         let (mut log_open, mut events_open) = (true, true);
-        while log_open || events_open {
+        while log_open || (events_open && events.finished.is_none()) {
             tokio::select! {
                 count = stdout.read(&mut buffer), if log_open => match count.map_err(RunError::Pipe)? {
                     0 => log_open = false,
@@ -268,6 +295,8 @@ async fn read_line(lines: &mut BufReader<ChildStderr>, line: &mut Vec<u8>) -> st
 /// What the launcher said.
 #[derive(Default)]
 struct Events {
+    /// A launcher that waited has the request.
+    taken: bool,
     finished: Option<Finished>,
     reclaimed: bool,
     failed: Option<RunError>,
@@ -279,6 +308,7 @@ struct Events {
 impl Events {
     fn take(&mut self, line: &[u8]) {
         match protocol::parse_event(line) {
+            Ok(Event::Taken) => self.taken = true,
             Ok(Event::Started { pid, setup_microseconds }) => {
                 tracing::debug!(pid, setup_microseconds, "the sandbox runs");
             }
@@ -295,9 +325,12 @@ impl Events {
             Err(_) => {}
         }
     }
+}
 
-    fn judge(self, stopped: Option<Ended>, status: std::process::ExitStatus) -> Result<Run, RunError> {
-        let Self { finished, reclaimed, failed, foreign, words } = self;
+impl Followed {
+    fn judge(self) -> Result<Run, RunError> {
+        let Self { events, stopped, status } = self;
+        let Events { finished, reclaimed, failed, foreign, words, .. } = events;
         let ended = match (stopped, &finished, failed) {
             (Some(ended), _, _) => ended,
             (None, _, Some(failed)) => return Err(failed),
@@ -308,7 +341,7 @@ impl Events {
             // It closed its log: Nix kills it.
             (None, Some(_), None) => Ended::Signalled(9),
             (None, None, None) if reclaimed => Ended::Exited(0),
-            (None, None, None) => return Err(RunError::Silent { status: status.to_string(), words }),
+            (None, None, None) => return Err(RunError::Silent { status, words }),
         };
         Ok(Run { ended, finished, foreign })
     }

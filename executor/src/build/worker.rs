@@ -6,6 +6,7 @@ use super::failure::{self, Around, failure};
 use super::floating;
 use super::inputs::{Inputs, InputsError};
 use super::jail::{self, InputKind, Jail, JailInput, JailNetwork};
+use super::launcher::Launchers;
 use super::log::Piece;
 use super::outputs::{self, Examined, OutputsError};
 use super::prefetch::Prefetcher;
@@ -80,6 +81,7 @@ pub struct Worker {
     store: Arc<Store>,
     inputs: Arc<Inputs>,
     slots: Slots,
+    launchers: Arc<Launchers>,
     disk: Arc<Disk>,
     prefetcher: Prefetcher,
     unacknowledged: Unacknowledged,
@@ -91,7 +93,9 @@ impl Worker {
         let disk = Arc::new(Disk::new(store.clone(), settings.disk_free_bytes_min));
         let inputs = Arc::new(inputs);
         let prefetcher = Prefetcher::new(inputs.clone(), disk.clone());
-        Self { settings, store, inputs, slots, disk, prefetcher, unacknowledged: Unacknowledged::default() }
+        let launchers = Launchers::new(settings.launcher.clone());
+        let unacknowledged = Unacknowledged::default();
+        Self { settings, store, inputs, slots, launchers, disk, prefetcher, unacknowledged }
     }
 
     async fn run(
@@ -269,7 +273,9 @@ impl Worker {
                 full = directory.present.must_go() => full,
             }
         };
-        let run = run::run(&self.settings.launcher, &request, limits, stop, &mut log).await;
+        let waiting = self.launchers.take(directory.slot);
+        let run = run::run(self.launchers.program(), waiting, &request, limits, stop, &mut log).await;
+        self.launchers.prepare(directory.slot);
         let used = cgroup.as_ref().map(Cgroup::used);
         // The kernel may need a moment to let go of it.
         blocking(move || drop(cgroup)).await;

@@ -146,7 +146,7 @@ impl SelfTest {
         })));
         let limits = Limits { timeout_s: Some(TIMEOUT_S), ..Limits::default() };
         let mut log = Written::default();
-        let run = run::run(&self.launcher, &request, limits, std::future::pending(), &mut log).await;
+        let run = run::run(&self.launcher, None, &request, limits, std::future::pending(), &mut log).await;
         match run.map_err(|error| chain(&error))?.ended {
             Ended::Exited(0) => {}
             ended => {

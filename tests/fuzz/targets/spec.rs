@@ -8,7 +8,7 @@ use sandbox::spec::{Ids, Request};
 fuzz_target!(|bytes: &[u8]| {
     let _ = parse_event(bytes);
     let framed = [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat();
-    if let Ok(Request::Run(spec)) = read_request(&mut framed.as_slice()) {
+    if let Ok(Some(Request::Run(spec))) = read_request(&mut framed.as_slice()) {
         let _ = plan(&spec, Ids { user: 990, group: 990 });
     }
 });

@@ -1,4 +1,4 @@
-//! The launcher's first process: reads the request, starts the supervisor, maps its ids, and waits for it.
+//! The launcher's first process: reads the first request, starts the supervisor, maps its ids, and waits for it.
 //!
 //! It keeps the executor's ids, which may write the supervisor's id maps; all else is done by the supervisor.
 mod build;
@@ -6,6 +6,8 @@ mod hand_back;
 mod hang;
 mod id_maps;
 mod kept;
+mod link;
+mod namespaces;
 mod network;
 mod outer;
 mod root;
@@ -25,7 +27,7 @@ use crate::failure::{StepError, failed};
 use crate::init::Words;
 use crate::plan::{Plan, PlanError, plan};
 use crate::protocol::{Event, ProtocolError, read_request};
-use crate::spec::{Ids, Reclaim, Request, Spec};
+use crate::spec::{Ids, Prepare, Reclaim, Request, Spec};
 use crate::sys::{self, Side};
 
 pub(crate) use root::make_private;
@@ -64,16 +66,45 @@ impl LaunchError {
     }
 }
 
-/// What the supervisor is to do, checked and ready.
+/// A build, checked and ready.
+struct Build {
+    spec: Box<Spec>,
+    plan: Plan,
+    words: Words,
+}
+
+impl Build {
+    fn of(spec: Box<Spec>, own: Ids) -> Result<Self, LaunchError> {
+        Ok(Self { plan: plan(&spec, own)?, words: Words::of(&spec)?, spec })
+    }
+
+    /// The build that a launcher waited for.
+    fn prepared(request: Request, prepare: Prepare, own: Ids) -> Result<Self, LaunchError> {
+        let Request::Run(spec) = request else {
+            return Err(
+                SpecError { path: "request".to_owned(), reason: "it is for a build that it waits" }.into()
+            );
+        };
+        check::prepared_for(prepare, &spec)?;
+        Self::of(spec, own)
+    }
+}
+
+/// What the supervisor is to do.
 enum Work {
-    Run { spec: Box<Spec>, plan: Plan, words: Words },
+    Run(Build),
+    Prepare(Prepare),
     Reclaim(Reclaim),
 }
 
 impl Work {
     fn of(request: Request, own: Ids) -> Result<Self, LaunchError> {
         Ok(match request {
-            Request::Run(spec) => Self::Run { plan: plan(&spec, own)?, words: Words::of(&spec)?, spec },
+            Request::Run(spec) => Self::Run(Build::of(spec, own)?),
+            Request::Prepare(prepare) => {
+                check::prepare(prepare, own)?;
+                Self::Prepare(prepare)
+            }
             Request::Reclaim(reclaim) => {
                 check::reclaim(&reclaim, own)?;
                 Self::Reclaim(reclaim)
@@ -83,13 +114,14 @@ impl Work {
 
     fn build_ids(&self) -> Ids {
         match self {
-            Self::Run { spec, .. } => spec.host_ids,
+            Self::Run(build) => build.spec.host_ids,
+            Self::Prepare(prepare) => prepare.host_ids,
             Self::Reclaim(reclaim) => reclaim.host_ids,
         }
     }
 }
 
-/// All of the launcher: reads one request and does it. `started` is when the program began.
+/// All of the launcher: reads its request and does it. `started` is when the program began.
 pub fn launch(started: Instant) -> ExitCode {
     match try_launch(started) {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,10 +141,20 @@ fn report(event: &Event) {
     }
 }
 
+/// The next request; none when the executor has closed the pipe before it.
+fn next_request() -> Result<Option<Request>, ProtocolError> {
+    let input = rustix::stdio::stdin().try_clone_to_owned().map_err(ProtocolError::Pipe)?;
+    read_request(&mut std::fs::File::from(input))
+}
+
+/// Closes this process's end of the log's pipe.
+fn close_log() -> Result<(), StepError> {
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr()).map_err(failed("close", "the log"))
+}
+
 fn try_launch(started: Instant) -> Result<(), LaunchError> {
     sys::ignore_stop_signals();
-    let input = rustix::stdio::stdin().try_clone_to_owned().map_err(ProtocolError::Pipe)?;
-    let request = read_request(&mut std::fs::File::from(input))?;
+    let Some(request) = next_request()? else { return Ok(()) };
     let own = Ids { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() };
     let work = Work::of(request, own)?;
     let launcher = rustix::process::getpid();
@@ -120,12 +162,14 @@ fn try_launch(started: Instant) -> Result<(), LaunchError> {
     match sys::fork().map_err(failed("start the supervisor", ""))? {
         Side::Child => {
             drop(link);
-            std::process::exit(supervisor::main(&work, launcher, supervisor_end, started))
+            std::process::exit(supervisor::main(work, own, launcher, supervisor_end, started))
         }
         Side::Parent(supervisor) => {
             drop(supervisor_end);
+            // The log is the supervisor's, who closes it when it is whole.
+            close_log()?;
             let mapped = map_ids(&mut link, supervisor, own, work.build_ids());
-            drop(link);
+            drop((link, work));
             let ended = sys::wait(supervisor).map_err(failed("wait for the supervisor", ""))?;
             mapped?;
             match (ended.exit_code(), ended.signal()) {

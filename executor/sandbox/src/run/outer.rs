@@ -1,4 +1,4 @@
-//! What surrounds a sandbox and outlives its start: interpreters of its own, and the terminal that is its log.
+//! What surrounds a sandbox: the terminal that is its log, namespaces for it, and interpreters of its own.
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
@@ -8,20 +8,29 @@ use rustix::process::Uid;
 use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
 
+use super::namespaces::Namespaces;
 use crate::bytes::ByteString;
 use crate::failure::{StepError, failed};
 use crate::plan::BUILD;
+use crate::spec::Ids;
 
 /// `O_LARGEFILE` of most processors: what open(2) adds by itself for a 64-bit program, and programs can see.
 const LARGE_FILE: u32 = 0o100_000;
 
-/// What the outer steps make.
-#[derive(Debug, Default)]
-pub struct Surroundings {
-    /// A binfmt_misc that is mounted nowhere: its rules live as long as this is open.
-    pub interpreters: Option<OwnedFd>,
+/// What is the same for all builds of a slot, and made before there is one.
+#[derive(Debug)]
+pub struct Prepared {
     /// The log.
-    pub terminal: Option<Terminal>,
+    pub terminal: Terminal,
+    /// For process 1.
+    pub namespaces: Namespaces,
+}
+
+impl Prepared {
+    /// By root of the outer user namespace. Whatever the host mounts from now on is still seen: it may be part of the build.
+    pub fn make(inside: Ids) -> Result<Self, StepError> {
+        Ok(Self { terminal: Terminal::open()?, namespaces: Namespaces::make(inside)? })
+    }
 }
 
 /// Both sides of a pseudo-terminal.
@@ -33,30 +42,9 @@ pub struct Terminal {
     pub slave: OwnedFd,
 }
 
-impl Surroundings {
-    /// Registers interpreters in a binfmt_misc of this user namespace. A build that could see the mount could remove
-    /// the rules, so it is attached to no path.
-    pub fn register_interpreters(&mut self, lines: &[ByteString]) -> Result<(), StepError> {
-        let step = "mount binfmt_misc (Linux 6.7 or later)";
-        let context =
-            rustix::mount::fsopen("binfmt_misc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(step, ""))?;
-        rustix::mount::fsconfig_create(&context).map_err(failed(step, ""))?;
-        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-        let mount =
-            rustix::mount::fsmount(&context, flags, MountAttrFlags::empty()).map_err(failed(step, ""))?;
-        for line in lines {
-            let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-            let register = rustix::fs::openat(&mount, "register", flags, Mode::empty())
-                .map_err(failed("open binfmt_misc's", "register"))?;
-            // The kernel takes a rule in one write only.
-            rustix::io::write(&register, line.as_bytes()).map_err(failed("register interpreter", line))?;
-        }
-        self.interpreters = Some(mount);
-        Ok(())
-    }
-
+impl Terminal {
     /// Opens the log's terminal in a devpts of ours: in the host's, the slave could not be given to the build.
-    pub fn open_terminal(&mut self) -> Result<(), StepError> {
+    fn open() -> Result<Self, StepError> {
         let path = "/dev/pts";
         let options = CString::new("newinstance,ptmxmode=0666,mode=0600").unwrap_or_default();
         rustix::mount::mount("none", path, "devpts", MountFlags::empty(), options.as_c_str())
@@ -75,7 +63,25 @@ impl Surroundings {
         settings.make_raw();
         rustix::termios::tcsetattr(&slave, OptionalActions::Now, &settings)
             .map_err(failed("make raw", path))?;
-        self.terminal = Some(Terminal { master, slave });
-        Ok(())
+        Ok(Self { master, slave })
     }
+}
+
+/// Registers interpreters in a binfmt_misc of this user namespace, mounted nowhere: a build that could see the mount could
+/// remove the rules. They live as long as it is open.
+pub fn register_interpreters(lines: &[ByteString]) -> Result<OwnedFd, StepError> {
+    let step = "mount binfmt_misc (Linux 6.7 or later)";
+    let context =
+        rustix::mount::fsopen("binfmt_misc", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed(step, ""))?;
+    rustix::mount::fsconfig_create(&context).map_err(failed(step, ""))?;
+    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+    let mount = rustix::mount::fsmount(&context, flags, MountAttrFlags::empty()).map_err(failed(step, ""))?;
+    for line in lines {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let register = rustix::fs::openat(&mount, "register", flags, Mode::empty())
+            .map_err(failed("open binfmt_misc's", "register"))?;
+        // The kernel takes a rule in one write only.
+        rustix::io::write(&register, line.as_bytes()).map_err(failed("register interpreter", line))?;
+    }
+    Ok(mount)
 }

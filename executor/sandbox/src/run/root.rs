@@ -15,9 +15,10 @@ use crate::spec::{Entry, Ids, Spec};
 use crate::sys;
 
 use super::kept;
+use super::namespaces::Namespaces;
 
 /// Does one step.
-pub fn perform(step: &RootStep, spec: &Spec) -> Result<(), StepError> {
+pub fn perform(step: &RootStep, spec: &Spec, namespaces: &Namespaces) -> Result<(), StepError> {
     match step {
         RootStep::NewMounts => {
             sys::unshare(UnshareFlags::NEWNS).map_err(failed("unshare mounts", ""))?;
@@ -38,23 +39,8 @@ pub fn perform(step: &RootStep, spec: &Spec) -> Result<(), StepError> {
         }
         RootStep::Memory { path, size } => memory(path, size),
         RootStep::Terminals { path } => terminals(path),
-        RootStep::BecomeBuild => {
-            become_ids(BUILD)?;
-            // The supervisor writes our id maps and must be able to open our /proc files for that.
-            rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
-                .map_err(failed("become readable to the supervisor", ""))
-        }
-        RootStep::NewNamespaces { network } => {
-            let mut flags = UnshareFlags::NEWUSER
-                | UnshareFlags::NEWNS
-                | UnshareFlags::NEWPID
-                | UnshareFlags::NEWUTS
-                | UnshareFlags::NEWIPC;
-            if *network {
-                flags |= UnshareFlags::NEWNET;
-            }
-            sys::unshare(flags).map_err(failed("unshare namespaces", ""))
-        }
+        RootStep::BecomeBuild => become_build(),
+        RootStep::EnterNamespaces { network } => namespaces.enter(*network),
     }
 }
 
@@ -71,6 +57,13 @@ pub fn become_ids(ids: Ids) -> Result<(), StepError> {
     rustix::thread::set_thread_groups(&[]).map_err(failed("drop supplementary groups", ""))?;
     rustix::thread::set_thread_res_gid(group, group, group).map_err(failed("become group of", &shown))?;
     rustix::thread::set_thread_res_uid(user, user, user).map_err(failed("become user of", &shown))
+}
+
+/// The build's ids, for a process whose /proc files the supervisor needs.
+pub fn become_build() -> Result<(), StepError> {
+    become_ids(BUILD)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .map_err(failed("become readable to the supervisor", ""))
 }
 
 /// SIGKILL for us when our parent dies; it may be dead already.

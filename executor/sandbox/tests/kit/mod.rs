@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use sandbox::protocol::{Event, Finished, parse_event, write_request};
 use sandbox::spec::{
-    ByteString, Claim, Command, Entry, HandBack, Ids, Limit, Network, Owner, Request, Resource, Spec,
+    ByteString, Claim, Command, Entry, HandBack, Ids, Limit, Network, Owner, Prepare, Request, Resource, Spec,
 };
 
 /// The unprivileged executor's id, and the first of its subordinate ids.
 pub const EXECUTOR: u32 = 990;
 const SUBORDINATE: u32 = 700_000;
+/// What a build sees as its own.
+const INSIDE: Ids = Ids { user: 1000, group: 100 };
 /// The builder of all tests.
 pub const BUSYBOX: &str = "/nix/store/00000000000000000000000000000000-busybox";
 
@@ -35,7 +37,7 @@ pub struct Bench {
     first_id: u32,
 }
 
-/// What a launcher did.
+/// What a launcher did; that it has a request after it waited is left out.
 #[derive(Debug)]
 pub struct Outcome {
     pub log: String,
@@ -149,13 +151,33 @@ impl Bench {
         command
     }
 
-    /// Starts a launcher and writes the request; its stdin stays open.
+    /// Starts a launcher and writes the request; its stdin stays open. The unprivileged executor's builds have a launcher
+    /// that waits for them, as almost all have; root's are like the first of a slot.
     pub fn start(&self, request: &Request) -> Child {
+        match request {
+            Request::Run(spec) if self.user == User::Executor => {
+                let prepare = Prepare { host_ids: spec.host_ids, inside_ids: spec.inside_ids };
+                self.start_with(&[&Request::Prepare(prepare), request])
+            }
+            request => self.start_with(&[request]),
+        }
+    }
+
+    /// Starts a launcher and writes these requests.
+    pub fn start_with(&self, requests: &[&Request]) -> Child {
         let pipes = (Stdio::piped(), Stdio::piped(), Stdio::piped());
         let mut command = self.launcher();
         let mut child = command.stdin(pipes.0).stdout(pipes.1).stderr(pipes.2).spawn().unwrap();
-        write_request(child.stdin.as_mut().unwrap(), request).unwrap();
+        for request in requests {
+            // One that refused the first has ended.
+            let _ended = write_request(child.stdin.as_mut().unwrap(), request);
+        }
         child
+    }
+
+    /// What a launcher is told that waits for this bench's builds.
+    pub fn prepare(&self) -> Request {
+        Request::Prepare(Prepare { host_ids: self.build_ids(), inside_ids: INSIDE })
     }
 
     pub fn run(&self, spec: Spec) -> Outcome {
@@ -186,7 +208,7 @@ impl Bench {
                 directory: "/build".into(),
             },
             host_ids: self.build_ids(),
-            inside_ids: Ids { user: 1000, group: 100 },
+            inside_ids: INSIDE,
             host_name: "localhost".into(),
             domain_name: "(none)".into(),
             fixed_addresses: true,
@@ -270,7 +292,10 @@ pub fn follow_timed(mut child: Child) -> (Outcome, Duration) {
     let events = events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let outcome = Outcome {
         log: String::from_utf8_lossy(&log).into_owned(),
-        events: events.map(|line| parse_event(line).unwrap()).collect(),
+        events: events
+            .map(|line| parse_event(line).unwrap())
+            .filter(|event| *event != Event::Taken)
+            .collect(),
         status,
     };
     (outcome, last.elapsed())
