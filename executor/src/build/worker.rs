@@ -277,8 +277,10 @@ impl Worker {
         let run = run::run(self.launchers.program(), waiting, &request, limits, stop, &mut log).await;
         self.launchers.prepare(directory.slot);
         let used = cgroup.as_ref().map(Cgroup::used);
-        // The kernel may need a moment to let go of it.
-        blocking(move || drop(cgroup)).await;
+        if cgroup.is_some() {
+            // The kernel may need a moment to let go of it.
+            blocking(move || drop(cgroup)).await;
+        }
         let run = run.map_err(|error| failure(FailureClass::Infrastructure, chain(&error)))?;
         if run.finished.is_some() {
             directory.keep(shape);
@@ -289,6 +291,9 @@ impl Worker {
     }
 
     async fn cgroup(&self, directory: &Directory) -> Result<Option<Cgroup>, Failure> {
+        if self.settings.resources.hierarchy.is_none() {
+            return Ok(None);
+        }
         let (resources, slot) = (self.settings.resources.clone(), directory.slot.number);
         let made = blocking(move || resources.cgroup(slot)).await;
         made.map_err(|error| failure(FailureClass::Infrastructure, chain(&error)))
