@@ -39,8 +39,9 @@ impl Listen for TcpListener {
     }
 }
 
+/// A connection of the operating system's network.
 #[cfg(not(feature = "testing"))]
-pub(crate) use TcpStream as Connection;
+pub(crate) type Connection = TcpStream;
 #[cfg(not(feature = "testing"))]
 pub(crate) use connect_tcp as connect;
 #[cfg(feature = "testing")]
