@@ -12,7 +12,7 @@ use crate::session;
 use crate::session::connection::Identity;
 use crate::session::desk::Desk;
 use crate::slots::{self, Slots};
-use crate::store::collector::Collector;
+use crate::store::collector::{Collector, Limits};
 use crate::store::{Store, write_whole};
 use anyhow::Context;
 use model::BootId;
@@ -43,7 +43,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         .with_context(|| format!("listen on data address {}", config.data_listen))?;
     let data_address = data_address(&config, listener.local_addr()?.port())?;
     let server = server::serve(listener, config.tls.clone(), state.store.clone())?;
-    let desk = Arc::new(desk(&config, &proven, &state.store)?);
+    let desk = Arc::new(desk(&config, &proven, &state.store, store_limits)?);
     let collector = Arc::new(Collector::new(state.store.clone(), store_limits));
     let uses = state.store.clone();
     node::task::spawn("record uses", async move {
@@ -106,7 +106,7 @@ fn user_id() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-fn desk(config: &Config, proven: &Proven, store: &Arc<Store>) -> anyhow::Result<Desk> {
+fn desk(config: &Config, proven: &Proven, store: &Arc<Store>, store_limits: Limits) -> anyhow::Result<Desk> {
     let sources = Arc::new(Peers::new(config.tls.clone(), config.coordinator.clone()));
     let inputs = Inputs::new(store.clone(), sources);
     // Without ids nothing was proven, so nothing is leased: no slots.
@@ -125,7 +125,7 @@ fn desk(config: &Config, proven: &Proven, store: &Arc<Store>) -> anyhow::Result<
         certificates: config.certificates(),
         interpreters: proven.interpreters.clone(),
         resources: proven.resources.clone(),
-        disk_free_bytes_min: config.limits.disk_free_bytes_min,
+        store_limits,
         platforms: offers.iter().map(|offer| offer.platform.clone()).collect(),
         user_id: user_id(),
     };

@@ -23,19 +23,27 @@ struct Pairs {
     there: u64,
 }
 
-fn mixed(left: impl Place, right: impl Place) -> u64 {
-    let number = |position: usize| u64::try_from(position).unwrap_or(u64::MAX);
-    let mut mixed = number(left.position()) << 32 | number(right.position());
-    mixed = mixed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// What stands for an item among its like.
+fn number(item: impl Place) -> u64 {
+    u64::try_from(item.position()).unwrap_or(u64::MAX)
+}
+
+fn plan_number(plan: PlanId) -> u64 {
+    plan.0.iter().fold(0, |sum, byte| sum << 7 ^ sum >> 57 ^ u64::from(*byte))
+}
+
+fn mixed(left: u64, right: u64) -> u64 {
+    let mixed = left.wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(31) ^ right;
+    let mixed = mixed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ (mixed >> 29)
 }
 
 impl Pairs {
-    fn here(&mut self, left: impl Place, right: impl Place) {
+    fn here(&mut self, left: u64, right: u64) {
         self.here = self.here.wrapping_add(mixed(left, right));
     }
 
-    fn there(&mut self, left: impl Place, right: impl Place) {
+    fn there(&mut self, left: u64, right: u64) {
         self.there = self.there.wrapping_add(mixed(left, right));
     }
 
@@ -48,11 +56,16 @@ impl Pairs {
 struct Look {
     /// Tasks that are ready, by requirement: as their phase says, and as the lines say.
     ready: Pairs,
+    /// Tasks of plans: as tasks say, and as plans say.
+    wanted: Pairs,
     /// Tasks of each class.
     tasks: Vec<usize>,
     /// What each content says of itself: looked at once for each that refers to it.
     is_whole: Vec<bool>,
     is_stored: Vec<bool>,
+    /// What each task says of itself: wanted by a plan, and waiting.
+    is_wanted: Vec<bool>,
+    is_waiting: Vec<bool>,
     /// Contents on their way into the content store.
     is_pulled: Vec<bool>,
     /// Contents that were found to be worked on, and to be pulled, with everything below them.
@@ -71,9 +84,12 @@ impl Look {
         }
         Self {
             ready: Pairs::default(),
+            wanted: Pairs::default(),
             tasks: vec![0; state.classes.places_len()],
             is_whole: state.contents.places().map(|place| state.contents[place].is_whole).collect(),
             is_stored: state.contents.places().map(|place| state.contents[place].is_stored).collect(),
+            is_wanted: state.tasks.places().map(|place| !state.tasks[place].plans.is_empty()).collect(),
+            is_waiting: state.tasks.places().map(|place| state.tasks[place].phase.is_waiting()).collect(),
             is_pulled,
             is_demanded: vec![false; contents],
             is_fetched: vec![false; contents],
@@ -89,22 +105,26 @@ impl State {
     /// # Errors
     /// What does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
-        self.check_counts()?;
+        self.check_counts(|_| true)?;
         self.check_pairs()
     }
 
-    /// Checks everything that is counted or cached, that no task and no pull stands still, and plans, leases, executors.
+    /// Checks everything that is counted or cached, that no task and no pull stands still, and plans, leases, executors; of
+    /// contents those at some places.
     ///
     /// # Errors
     /// What does not hold.
-    pub fn check_counts(&self) -> Result<(), String> {
+    pub fn check_counts(&self, is_looked_at: impl Fn(usize) -> bool) -> Result<(), String> {
         self.check_briefly()?;
         let mut look = Look::at(self);
-        self.content_names.iter().try_for_each(|content| self.check_content(content, &mut look))?;
+        let contents = self.content_names.iter().filter(|content| is_looked_at(content.position()));
+        contents.into_iter().try_for_each(|content| self.check_content(content, &mut look))?;
         self.task_names.iter().try_for_each(|task| self.check_task(task, &mut look))?;
         self.class_places.values().try_for_each(|class| self.check_class(*class, &mut look))?;
         hold!(look.ready.agree(), "the queue of a requirement is wrong");
-        self.plans.iter().try_for_each(|(id, plan)| self.check_plan(*id, plan))
+        self.plans.iter().try_for_each(|(id, plan)| self.check_plan(*id, plan, &mut look))?;
+        hold!(look.wanted.agree(), "a task and a plan that wants it do not know of each other");
+        Ok(())
     }
 
     /// Checks that what is kept at both ends agrees: names, references, holders, users.
@@ -119,17 +139,17 @@ impl State {
         let (mut references, mut holders, mut users) = <(Pairs, Pairs, Pairs)>::default();
         for place in self.content_names.iter() {
             let item = &self.contents[place];
-            item.references().iter().for_each(|reference| references.here(*reference, place));
-            item.referrers.iter().for_each(|referrer| references.there(place, *referrer));
-            item.holders.iter().for_each(|holder| holders.here(place, *holder));
-            item.users.iter().for_each(|user| users.here(place, *user));
+            item.references().iter().for_each(|reference| references.here(number(*reference), number(place)));
+            item.referrers.iter().for_each(|referrer| references.there(number(place), number(*referrer)));
+            item.holders.iter().for_each(|holder| holders.here(number(place), number(*holder)));
+            item.users.iter().for_each(|user| users.here(number(place), number(*user)));
         }
         for executor in self.executors.places() {
             let holds = &self.executors[executor].holds;
-            holds.iter().for_each(|content| holders.there(*content, executor));
+            holds.iter().for_each(|content| holders.there(number(*content), number(executor)));
         }
         for task in self.task_names.iter() {
-            self.tasks[task].inputs.iter().for_each(|input| users.there(*input, task));
+            self.tasks[task].inputs.iter().for_each(|input| users.there(number(*input), number(task)));
         }
         hold!(references.agree(), "a reference and its content do not know of each other");
         hold!(holders.agree(), "content and its holder do not know of each other");
@@ -173,12 +193,11 @@ impl State {
         }
         let mut waits = false;
         for user in &item.users {
-            let task = &self.tasks[*user];
-            hold!(!task.plans.is_empty(), "{id:?}: a task of no plan uses it");
-            waits |= task.phase.is_waiting();
+            hold!(look.is_wanted[user.position()], "{id:?}: a task of no plan uses it");
+            waits |= look.is_waiting[user.position()];
         }
         for maker in &item.makers {
-            hold!(!self.tasks[*maker].plans.is_empty(), "{id:?}: a task of no plan makes it");
+            hold!(look.is_wanted[maker.position()], "{id:?}: a task of no plan makes it");
         }
         if item.is_whole && (item.is_stored || item.roots.is_empty()) {
             return Ok(());
@@ -260,12 +279,9 @@ impl State {
         let runs = matches!(task.phase, Phase::Running(_));
         hold!(is_of_it && (runs || task.second.is_none()), "{id}: its second lease is wrong");
         if task.phase == Phase::Ready {
-            look.ready.here(task.class, place);
+            look.ready.here(number(task.class), number(place));
         }
-        for plan in &task.plans {
-            let is_known = self.plans.get(plan).is_some_and(|plan| plan.tasks.contains_key(&place));
-            hold!(is_known, "{id}: plan {plan} does not know it");
-        }
+        task.plans.iter().for_each(|plan| look.wanted.here(number(place), plan_number(*plan)));
         Ok(())
     }
 
@@ -275,7 +291,7 @@ impl State {
         hold!(class.tasks_len == tasks, "{}: {tasks} tasks", class.requirement);
         for (plan, line) in &class.ready {
             for (level, _, task) in line {
-                look.ready.there(place, *task);
+                look.ready.there(number(place), number(*task));
                 let item = &self.tasks[*task];
                 let is_in_line = item.plans.first() == Some(plan) && item.level == level.0;
                 hold!(is_in_line, "{}: it waits in another line", item.id.path);
@@ -348,11 +364,12 @@ impl State {
         Ok(())
     }
 
-    fn check_plan(&self, id: PlanId, plan: &Plan) -> Result<(), String> {
+    fn check_plan(&self, id: PlanId, plan: &Plan, look: &mut Look) -> Result<(), String> {
         let mut ready = vec![0; self.classes.places_len()];
         let mut open = 0;
-        for task in plan.tasks.keys().map(|task| &self.tasks[*task]) {
-            hold!(task.plans.contains(&id), "plan {id}: {} does not know it", task.id.path);
+        for place in plan.tasks.keys() {
+            look.wanted.there(number(*place), plan_number(id));
+            let task = &self.tasks[*place];
             open += usize::from(task.phase.is_open());
             ready[task.class.position()] += usize::from(task.phase == Phase::Ready);
         }

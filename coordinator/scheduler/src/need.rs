@@ -75,15 +75,18 @@ impl State {
         }
     }
 
-    /// Whether all outputs of a task that somebody named are whole.
+    /// Whether all outputs of a task that somebody named are whole; where nobody named one, and it is at work for what others come to
+    /// as well, whether all are.
     pub(crate) fn is_satisfied(&self, task: TaskIx) -> bool {
-        let outputs = self.tasks[task].outputs.iter().map(|output| &self.contents[output.content]);
+        let Task { outputs, phase, .. } = &self.tasks[task];
+        let outputs = outputs.iter().map(|output| &self.contents[output.content]);
+        let is_whole = phase.is_open() && outputs.clone().all(|content| content.is_whole);
         let mut named = outputs.filter(|content| !(content.users.is_empty() && content.roots.is_empty()));
         let mut has_some = false;
         named.all(|content| {
             has_some = true;
             content.is_whole
-        }) && has_some
+        }) && (has_some || is_whole)
     }
 
     /// A task whose outputs came from elsewhere need not be built.
@@ -284,6 +287,8 @@ impl State {
             if self.contents[content].is_whole {
                 continue;
             }
+            // Another task may come to the same, and be at work for this one's users.
+            contents.extend(self.bound_to(content));
             for maker in self.contents[content].makers.clone() {
                 if !self.tasks[maker].phase.is_open() || self.is_demanded(maker) {
                     continue;
@@ -301,6 +306,10 @@ impl State {
     fn is_demanded(&self, task: TaskIx) -> bool {
         let counts = |phase: &Phase| phase.is_open() || *phase == Phase::DependencyFailed;
         let waits = |item: &Content| item.users.iter().any(|user| counts(&self.tasks[*user].phase));
-        self.made_by(task).iter().any(|content| self.is_missed(*content, waits))
+        // What it left to another one is not needed of it.
+        let is_shared = self.tasks[task].phase == Phase::Shared;
+        let own = self.tasks[task].outputs.iter().map(|output| output.content);
+        let made = if is_shared { own.collect() } else { self.made_by(task) };
+        made.into_iter().any(|content| self.is_missed(content, waits))
     }
 }

@@ -105,6 +105,9 @@ impl State {
     /// Who gets what now.
     fn decide(&mut self) -> Vec<Decision> {
         let mut decisions: Vec<Decision> = Vec::new();
+        if self.class_places.values().all(|class| self.classes[*class].ready.is_empty()) {
+            return decisions;
+        }
         let mut marks = core::mem::take(&mut self.content_marks);
         let mut slots = SlotTimes::of(self);
         let mut rooms = Rooms::of(self);

@@ -11,7 +11,7 @@ const STEPS_MAX: usize = 4;
 
 impl State {
     /// Contents that this one is bound to, step by step.
-    fn bound_to(&self, content: ContentIx) -> Vec<ContentIx> {
+    pub(crate) fn bound_to(&self, content: ContentIx) -> Vec<ContentIx> {
         let mut steps = Vec::new();
         let mut last = content;
         while self.contents[last].id.path.is_promise()

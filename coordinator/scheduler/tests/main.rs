@@ -11,4 +11,5 @@ mod parts;
 mod placement;
 mod plans;
 mod prefetch;
+mod resolution;
 mod speculation;

@@ -3,20 +3,30 @@ use crate::common::*;
 use model::TaskSpec;
 use scheduler::{Effect, Event, NewPlan, PlanPart, Root, TASKS_TOLD_MAX};
 
-fn part(tasks: &[TaskSpec]) -> Event {
+/// Tasks of a plan of which more will come.
+pub fn part_of(plan: u8, tasks: &[TaskSpec]) -> Event {
     let tasks = tasks.to_vec();
-    Event::PlanArrives(PlanPart { id: plan_id(1), tasks, contents: vec![], bindings: vec![] })
+    Event::PlanArrives(PlanPart { id: plan_id(plan), tasks, contents: vec![], bindings: vec![] })
 }
 
-fn rest(tasks: &[TaskSpec], root: &str) -> Event {
+/// The rest of a plan, and what it wants.
+pub fn rest_of(plan: u8, tasks: &[TaskSpec], root: &str) -> Event {
     Event::PlanAdmitted(NewPlan {
-        id: plan_id(1),
+        id: plan_id(plan),
         tasks: tasks.to_vec(),
         roots: vec![Root { task: task_id(root), outputs: vec!["out".into()] }],
         contents: vec![],
         bindings: vec![],
         failed: vec![],
     })
+}
+
+fn part(tasks: &[TaskSpec]) -> Event {
+    part_of(1, tasks)
+}
+
+fn rest(tasks: &[TaskSpec], root: &str) -> Event {
+    rest_of(1, tasks, root)
 }
 
 #[test]

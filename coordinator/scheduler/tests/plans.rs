@@ -1,7 +1,7 @@
 //! Plans from admission to their end: what is held, what is built, what fails, what is pulled.
 use crate::common::*;
-use model::{FailureClass, Output, StorePath, TaskSpec};
-use scheduler::{Effect, Event, Fact, Grant, Holder, NewPlan, News, Resolution, Settled, TaskState};
+use model::{FailureClass, Output};
+use scheduler::{Effect, Event, Fact, Grant, Holder, NewPlan, News, Settled, TaskState};
 use std::collections::BTreeMap;
 
 const STORE: Holder = Holder::ContentStore;
@@ -317,36 +317,6 @@ fn what_took_long_gets_a_second_copy_when_nothing_else_is_pulled() {
         let next = grants(&effects)[0].clone();
         assert_eq!(task_name(&next.task), if is_saved { "b" } else { "a" });
     }
-}
-
-/// Two derivations come to the same, and the one that is built fails after all that needs the other cannot be built any more.
-#[test]
-fn a_task_that_was_left_to_one_that_failed_is_tried_itself() {
-    let mut core = Core::new();
-    core.connect("x0", 3, &[native()]);
-    let promised = |name: &str| {
-        let plain = task(name, &[]);
-        let path = StorePath::promised(&plain.id.path, "out");
-        TaskSpec { outputs: vec![Output { name: "out".into(), path }], needs_resolution: true, ..plain }
-    };
-    let tasks =
-        [promised("a"), promised("b"), task("bad", &[]), task("c", &["a", "bad"]), task("d", &["b", "bad"])];
-    let effects = core.admit(1, &tasks, &["c", "d"], &[]);
-    let broken = || failed(FailureClass::BuildFailed, &[]);
-    core.report(&grant(&effects), broken());
-    let resolved = |core: &mut Core, name: &str, number: u64| {
-        let same = content("same.drv!out");
-        let resolution =
-            Resolution { outputs: vec![("out".into(), same)], contents: vec![], bindings: vec![] };
-        core.apply(Event::Resolved { task: task_id(name), number, resolution: Ok(resolution) })
-    };
-    let first = grant(&resolved(&mut core, "a", 1));
-    assert!(granted(&resolved(&mut core, "b", 1)).is_empty());
-    core.report(&first, broken());
-    let second = grant(&resolved(&mut core, "b", 2));
-    assert_eq!(task_name(&second.task), "b");
-    let summary = finished(&core.report(&second, broken()), 1).unwrap();
-    assert_eq!((summary.tasks_failed, summary.tasks_dependency_failed), (3, 2));
 }
 
 #[test]

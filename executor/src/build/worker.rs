@@ -23,6 +23,7 @@ use crate::platform::Resources;
 use crate::session::desk::Builder;
 use crate::session::uplink::Uplink;
 use crate::slots::Slots;
+use crate::store::collector::Limits as StoreLimits;
 use crate::store::{Pins, Store, Unacknowledged, base_name};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -66,8 +67,8 @@ pub struct Settings {
     pub interpreters: Vec<Rule>,
     /// What limits and measures builds.
     pub resources: Resources,
-    /// Bytes that stay free on the disk.
-    pub disk_free_bytes_min: u64,
+    /// What the store leaves free.
+    pub store_limits: StoreLimits,
     /// What was proven: leases for anything else are refused.
     pub platforms: Vec<Platform>,
     /// The executor's own user.
@@ -90,9 +91,9 @@ pub struct Worker {
 impl Worker {
     /// A worker over a store.
     pub fn new(settings: Settings, store: Arc<Store>, inputs: Inputs, slots: Slots) -> Self {
-        let disk = Arc::new(Disk::new(store.clone(), settings.disk_free_bytes_min));
+        let disk = Arc::new(Disk::new(store.clone(), settings.store_limits.reserve_bytes));
         let inputs = Arc::new(inputs);
-        let prefetcher = Prefetcher::new(inputs.clone(), disk.clone());
+        let prefetcher = Prefetcher::new(inputs.clone(), store.clone(), settings.store_limits);
         let launchers = Launchers::new(settings.launcher.clone());
         let unacknowledged = Unacknowledged::default();
         Self { settings, store, inputs, slots, launchers, disk, prefetcher, unacknowledged }

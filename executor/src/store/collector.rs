@@ -134,6 +134,11 @@ fn remove(store: &Store, gone: &[ContentId]) {
 }
 
 impl Limits {
+    /// Whether a store should make room.
+    pub fn are_reached(&self, store: &Store) -> bool {
+        self.excess(store.bytes(), store.free_disk_bytes(), false) > 0
+    }
+
     fn is_full(&self, bytes: u64, free_bytes: u64, was_full: bool) -> bool {
         let enough = if was_full { an_eighth_more(self.reserve_bytes) } else { self.reserve_bytes };
         free_bytes < enough || self.bytes_max.is_some_and(|max| bytes > max)

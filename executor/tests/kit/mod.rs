@@ -112,7 +112,7 @@ impl Bench {
             certificates: None,
             interpreters: proven.interpreters.clone(),
             resources: proven.resources.clone(),
-            disk_free_bytes_min: config.limits.disk_free_bytes_min,
+            store_limits: config.store_limits().unwrap(),
             platforms: proven.capability.offers.iter().map(|offer| offer.platform.clone()).collect(),
             user_id,
         };

@@ -90,7 +90,7 @@ impl World {
         self.tally.idle += u64::from(self.journal.living.is_empty());
         self.before(&event);
         let is_tick = event == Event::Tick;
-        let is_quiet = is_tick || matches!(event, Event::Heartbeat { .. });
+        let is_quiet = is_tick || matches!(event, Event::Heartbeat { .. } | Event::AttemptUsed { .. });
         let begin = self.options.is_timed.then(Instant::now);
         let effects = apply(&mut self.engine.state, event, Timestamp(self.now_ms));
         let applied = self.options.is_timed.then(Instant::now);
@@ -124,17 +124,17 @@ impl World {
         }
     }
 
-    /// What is counted is counted again after every event but heartbeats and ticks that had no effect, and after every sixteenth
-    /// of those; what is kept at both ends is compared after every fourth event. What is wrong stays wrong: it is found at most
-    /// so much later.
+    /// After every event but those that only say how somebody is and had no effect: tasks, plans, leases and executors are counted
+    /// again, and every fourth content, by turns; after every eighth event all of them, and what is kept at both ends is
+    /// compared. What is wrong stays wrong: it is found so much later at most.
     fn check_invariants(&self, is_brief: bool) -> Result<(), String> {
         let (state, events) = (&self.engine.state, self.tally.events_total());
         if is_brief && !events.is_multiple_of(16) {
             state.check_briefly()
-        } else if events.is_multiple_of(4) {
+        } else if events.is_multiple_of(8) {
             state.check_invariants()
         } else {
-            state.check_counts()
+            state.check_counts(|place| (place as u64 ^ events).is_multiple_of(4))
         }
     }
 

@@ -24,7 +24,7 @@ mod world;
 pub use coverage::{EVENTS, Tally};
 pub use fault::Fault;
 pub use graph::Scale;
-pub use world::Options;
+pub use world::{EVENTS_MIN, Options};
 
 /// Plays a world to its end.
 ///

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
-use sim::{Options, Scale, Tally};
+use sim::{EVENTS_MIN, Options, Scale, Tally};
 
 /// A third of the time of an event is memory that comes and goes.
 #[global_allocator]
@@ -17,7 +17,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// What each world must have.
 const TASKS_MIN: u64 = 100;
 const FAULTS_MIN: u64 = 5;
-const EVENTS_MIN: u64 = 1_000;
 /// With so many seeds every fault must have struck beside every kind of event.
 const SEEDS_FOR_ALL_PAIRS: u64 = 1_000;
 /// Seeds that failed before the rest is left.

@@ -18,6 +18,9 @@ pub const STEP_MS: u64 = 500;
 /// Steps after which a world must have had all its events, or its plans must have ended.
 const STEPS_MAX: usize = 40_000;
 const CALM_STEPS_MAX: usize = 1_000;
+/// A large world has so many events, and most have the last of them when all is calm.
+pub const EVENTS_MIN: u64 = 1_000;
+const CALM_EVENTS: u64 = 100;
 
 /// What a world is.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +151,7 @@ impl World {
     pub fn play(mut self) -> Tally {
         let (steps, events) = match self.options.scale {
             Scale::Small => (400, 0),
-            Scale::Large => (0, 1_000),
+            Scale::Large => (0, EVENTS_MIN - CALM_EVENTS),
         };
         for step in 0.. {
             assert!(step < STEPS_MAX, "too little happens: {:?}", self.tally);
@@ -186,7 +189,11 @@ impl World {
         for _ in 0..CALM_STEPS_MAX {
             self.settle();
             if self.is_all_admitted() && self.journal.living.is_empty() {
-                return self.check_nothing_runs();
+                self.check_nothing_runs();
+                while self.options.scale == Scale::Large && self.tally.events_total() < EVENTS_MIN {
+                    self.pass_time();
+                }
+                return;
             }
             while !self.is_all_admitted() {
                 self.admit();
