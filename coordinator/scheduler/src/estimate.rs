@@ -9,6 +9,8 @@ use alloc::{
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use model::{Kind, Platform, StorePath};
 
 /// Measurements of one subject that count.
@@ -121,7 +123,7 @@ fn key(way: u8, kind: u8, name: &str) -> Key {
 /// Everything that was measured.
 #[derive(Debug, Default)]
 pub(crate) struct Estimates {
-    subjects: BTreeMap<Key, Subject>,
+    subjects: HashMap<Key, Subject, FixedState>,
     /// Subjects by age.
     ages: BTreeMap<u64, Key>,
     /// By kind, without emulation: what ran emulated was not chosen at random.
@@ -137,6 +139,11 @@ pub(crate) struct Estimates {
 }
 
 impl Estimates {
+    /// Nothing was measured. With a secret number, so that nobody can choose names that are slow to find.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self { subjects: HashMap::with_hasher(FixedState::with_seed(seed)), ..Self::default() }
+    }
+
     /// How many measurements there were.
     pub(crate) fn measured(&self) -> u64 {
         self.measured

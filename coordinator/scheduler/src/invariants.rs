@@ -3,7 +3,7 @@
 use crate::State;
 use crate::arena::{ClassIx, ContentIx, ExecutorIx, Marks, Place, TaskIx};
 use crate::plan::{Plan, RootState};
-use crate::state::{Content, Link, Phase};
+use crate::state::{Content, Link, Phase, Pulls};
 use alloc::{format, string::String, vec, vec::Vec};
 use model::PlanId;
 
@@ -52,22 +52,8 @@ impl Pairs {
     }
 }
 
-/// What one look adds up.
+/// Where one look has been.
 struct Look {
-    /// Tasks that are ready, by requirement: as their phase says, and as the lines say.
-    ready: Pairs,
-    /// Tasks of plans: as tasks say, and as plans say.
-    wanted: Pairs,
-    /// Tasks of each class.
-    tasks: Vec<usize>,
-    /// What each content says of itself: looked at once for each that refers to it.
-    is_whole: Vec<bool>,
-    is_stored: Vec<bool>,
-    /// What each task says of itself: wanted by a plan, and waiting.
-    is_wanted: Vec<bool>,
-    is_waiting: Vec<bool>,
-    /// Contents on their way into the content store.
-    is_pulled: Vec<bool>,
     /// Contents that were found to be worked on, and to be pulled, with everything below them.
     is_demanded: Vec<bool>,
     is_fetched: Vec<bool>,
@@ -77,24 +63,7 @@ struct Look {
 impl Look {
     fn at(state: &State) -> Self {
         let contents = state.contents.places_len();
-        let mut is_pulled = vec![false; contents];
-        let pulls = &state.pulls;
-        for content in pulls.wanted.iter().chain(&pulls.in_flight).chain(&pulls.later) {
-            is_pulled[content.position()] = true;
-        }
-        Self {
-            ready: Pairs::default(),
-            wanted: Pairs::default(),
-            tasks: vec![0; state.classes.places_len()],
-            is_whole: state.contents.places().map(|place| state.contents[place].is_whole).collect(),
-            is_stored: state.contents.places().map(|place| state.contents[place].is_stored).collect(),
-            is_wanted: state.tasks.places().map(|place| !state.tasks[place].plans.is_empty()).collect(),
-            is_waiting: state.tasks.places().map(|place| state.tasks[place].phase.is_waiting()).collect(),
-            is_pulled,
-            is_demanded: vec![false; contents],
-            is_fetched: vec![false; contents],
-            work: Vec::new(),
-        }
+        Self { is_demanded: vec![false; contents], is_fetched: vec![false; contents], work: Vec::new() }
     }
 }
 
@@ -105,25 +74,56 @@ impl State {
     /// # Errors
     /// What does not hold.
     pub fn check_invariants(&self) -> Result<(), String> {
-        self.check_counts(|_| true)?;
+        self.check_some(|_| true)?;
+        self.check_sums()?;
         self.check_pairs()
     }
 
-    /// Checks everything that is counted or cached, that no task and no pull stands still, and plans, leases, executors; of
-    /// contents those at some places.
+    /// Checks what is counted or cached of contents and tasks at some places, and that those do not stand still.
     ///
     /// # Errors
     /// What does not hold.
-    pub fn check_counts(&self, is_looked_at: impl Fn(usize) -> bool) -> Result<(), String> {
+    pub fn check_some(&self, is_looked_at: impl Fn(usize) -> bool) -> Result<(), String> {
         self.check_briefly()?;
         let mut look = Look::at(self);
-        let contents = self.content_names.iter().filter(|content| is_looked_at(content.position()));
-        contents.into_iter().try_for_each(|content| self.check_content(content, &mut look))?;
-        self.task_names.iter().try_for_each(|task| self.check_task(task, &mut look))?;
-        self.class_places.values().try_for_each(|class| self.check_class(*class, &mut look))?;
-        hold!(look.ready.agree(), "the queue of a requirement is wrong");
-        self.plans.iter().try_for_each(|(id, plan)| self.check_plan(*id, plan, &mut look))?;
-        hold!(look.wanted.agree(), "a task and a plan that wants it do not know of each other");
+        let mut contents = self.contents_here(&is_looked_at);
+        contents.try_for_each(|content| self.check_content(content, &mut look))?;
+        let mut tasks = self.tasks_here(&is_looked_at);
+        tasks.try_for_each(|task| self.check_task(task, &mut look))
+    }
+
+    /// In the order of places: the way through memory that takes least.
+    fn contents_here(&self, is_looked_at: impl Fn(usize) -> bool) -> impl Iterator<Item = ContentIx> {
+        let places = self.contents.places().filter(move |place| is_looked_at(place.position()));
+        places.filter(|place| !self.contents[*place].id.path.as_str().is_empty())
+    }
+
+    fn tasks_here(&self, is_looked_at: impl Fn(usize) -> bool) -> impl Iterator<Item = TaskIx> {
+        let places = self.tasks.places().filter(move |place| is_looked_at(place.position()));
+        places.filter(|place| !self.tasks[*place].id.path.as_str().is_empty())
+    }
+
+    /// Checks what is counted over all tasks, and their queues.
+    ///
+    /// # Errors
+    /// What does not agree.
+    fn check_sums(&self) -> Result<(), String> {
+        let (mut ready, mut wanted) = <(Pairs, Pairs)>::default();
+        let mut counts = vec![0; self.classes.places_len()];
+        for place in self.tasks_here(|_| true) {
+            let task = &self.tasks[place];
+            counts[task.class.position()] += 1;
+            if task.phase == Phase::Ready {
+                ready.here(number(task.class), number(place));
+            }
+            task.plans.iter().for_each(|plan| wanted.here(number(place), plan_number(*plan)));
+        }
+        for class in self.class_places.values() {
+            self.check_class(*class, counts[class.position()], &mut ready)?;
+        }
+        hold!(ready.agree(), "the queue of a requirement is wrong");
+        self.plans.iter().try_for_each(|(id, plan)| self.check_plan(*id, plan, &mut wanted))?;
+        hold!(wanted.agree(), "a task and a plan that wants it do not know of each other");
         Ok(())
     }
 
@@ -136,8 +136,13 @@ impl State {
             let id = &self.tasks[place].id;
             hold!(self.task_place(id) == Some(place), "{}: its place is wrong", id.path);
         }
+        hold!(
+            self.contents_here(|_| true).count() == self.content_names.iter().count(),
+            "content has no name"
+        );
+        hold!(self.tasks_here(|_| true).count() == self.task_names.iter().count(), "a task has no name");
         let (mut references, mut holders, mut users) = <(Pairs, Pairs, Pairs)>::default();
-        for place in self.content_names.iter() {
+        for place in self.contents_here(|_| true) {
             let item = &self.contents[place];
             item.references().iter().for_each(|reference| references.here(number(*reference), number(place)));
             item.referrers.iter().for_each(|referrer| references.there(number(place), number(*referrer)));
@@ -148,7 +153,7 @@ impl State {
             let holds = &self.executors[executor].holds;
             holds.iter().for_each(|content| holders.there(number(*content), number(executor)));
         }
-        for task in self.task_names.iter() {
+        for task in self.tasks_here(|_| true) {
             self.tasks[task].inputs.iter().for_each(|input| users.there(number(*input), number(task)));
         }
         hold!(references.agree(), "a reference and its content do not know of each other");
@@ -178,8 +183,8 @@ impl State {
         let item = &self.contents[place];
         let (mut missing, mut unstored) = (0, 0);
         for reference in item.references() {
-            missing += u32::from(!look.is_whole[reference.position()]);
-            unstored += u32::from(!look.is_stored[reference.position()]);
+            missing += u32::from(!self.contents[*reference].is_whole);
+            unstored += u32::from(!self.contents[*reference].is_stored);
         }
         let id = &item.id;
         hold!(missing == item.references_missing, "{id:?}: {missing} references are missing");
@@ -193,11 +198,12 @@ impl State {
         }
         let mut waits = false;
         for user in &item.users {
-            hold!(look.is_wanted[user.position()], "{id:?}: a task of no plan uses it");
-            waits |= look.is_waiting[user.position()];
+            let task = &self.tasks[*user];
+            hold!(!task.plans.is_empty(), "{id:?}: a task of no plan uses it");
+            waits |= task.phase.is_waiting();
         }
         for maker in &item.makers {
-            hold!(look.is_wanted[maker.position()], "{id:?}: a task of no plan makes it");
+            hold!(!self.tasks[*maker].plans.is_empty(), "{id:?}: a task of no plan makes it");
         }
         if item.is_whole && (item.is_stored || item.roots.is_empty()) {
             return Ok(());
@@ -231,6 +237,11 @@ impl State {
         Ok(())
     }
 
+    fn is_pulled(&self, content: ContentIx) -> bool {
+        let Pulls { wanted, in_flight, later, .. } = &self.pulls;
+        [wanted, in_flight, later].iter().any(|pulls| pulls.contains(&content))
+    }
+
     /// Everything below content that a plan wants is in the content store or on its way there.
     fn check_is_pulled(&self, place: ContentIx, look: &mut Look) -> Result<(), String> {
         look.work.push(place);
@@ -239,7 +250,7 @@ impl State {
                 continue;
             }
             let item = &self.contents[place];
-            let is_under_way = item.in_store || look.is_pulled[place.position()];
+            let is_under_way = item.in_store || self.is_pulled(place);
             hold!(is_under_way, "{:?} is wanted and not pulled", item.id);
             let unstored = item.references().iter().filter(|other| !self.contents[**other].is_stored);
             look.work.extend(unstored);
@@ -251,10 +262,9 @@ impl State {
         let task = &self.tasks[place];
         let id = &task.id.path;
         hold!(!task.plans.is_empty(), "{id}: no plan wants it");
-        look.tasks[task.class.position()] += 1;
         let mut missing = 0;
         for input in &task.inputs {
-            missing += u32::from(!look.is_whole[input.position()]);
+            missing += u32::from(!self.contents[*input].is_whole);
         }
         hold!(missing == task.inputs_missing, "{id}: {missing} inputs are missing");
         match &task.phase {
@@ -278,20 +288,15 @@ impl State {
         let is_of_it = second.is_none_or(|lease| lease.is_some_and(|lease| lease.task == place));
         let runs = matches!(task.phase, Phase::Running(_));
         hold!(is_of_it && (runs || task.second.is_none()), "{id}: its second lease is wrong");
-        if task.phase == Phase::Ready {
-            look.ready.here(number(task.class), number(place));
-        }
-        task.plans.iter().for_each(|plan| look.wanted.here(number(place), plan_number(*plan)));
         Ok(())
     }
 
-    fn check_class(&self, place: ClassIx, look: &mut Look) -> Result<(), String> {
+    fn check_class(&self, place: ClassIx, tasks: usize, ready: &mut Pairs) -> Result<(), String> {
         let class = &self.classes[place];
-        let tasks = look.tasks[place.position()];
         hold!(class.tasks_len == tasks, "{}: {tasks} tasks", class.requirement);
         for (plan, line) in &class.ready {
             for (level, _, task) in line {
-                look.ready.there(number(place), number(*task));
+                ready.there(number(place), number(*task));
                 let item = &self.tasks[*task];
                 let is_in_line = item.plans.first() == Some(plan) && item.level == level.0;
                 hold!(is_in_line, "{}: it waits in another line", item.id.path);
@@ -364,11 +369,11 @@ impl State {
         Ok(())
     }
 
-    fn check_plan(&self, id: PlanId, plan: &Plan, look: &mut Look) -> Result<(), String> {
+    fn check_plan(&self, id: PlanId, plan: &Plan, wanted: &mut Pairs) -> Result<(), String> {
         let mut ready = vec![0; self.classes.places_len()];
         let mut open = 0;
         for place in plan.tasks.keys() {
-            look.wanted.there(number(*place), plan_number(id));
+            wanted.there(number(*place), plan_number(id));
             let task = &self.tasks[*place];
             open += usize::from(task.phase.is_open());
             ready[task.class.position()] += usize::from(task.phase == Phase::Ready);

@@ -482,7 +482,7 @@ impl State {
             pulls: Pulls::default(),
             queues: Queues::default(),
             executors_version: 1,
-            estimates: Estimates::default(),
+            estimates: Estimates::seeded(seed),
             unlevelled: Vec::new(),
             levels_measured: 0,
             levels_version: 0,

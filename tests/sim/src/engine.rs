@@ -90,11 +90,10 @@ impl World {
         self.tally.idle += u64::from(self.journal.living.is_empty());
         self.before(&event);
         let is_tick = event == Event::Tick;
-        let is_quiet = is_tick || matches!(event, Event::Heartbeat { .. } | Event::AttemptUsed { .. });
         let begin = self.options.is_timed.then(Instant::now);
         let effects = apply(&mut self.engine.state, event, Timestamp(self.now_ms));
         let applied = self.options.is_timed.then(Instant::now);
-        let checked = self.check_invariants(is_quiet && effects.is_empty());
+        let checked = self.check_invariants(effects.is_empty());
         if let Err(problem) = checked {
             panic!("{problem}\nafter {}\n{effects:#?}", coverage::EVENTS[kind]);
         }
@@ -124,17 +123,15 @@ impl World {
         }
     }
 
-    /// After every event but those that only say how somebody is and had no effect: tasks, plans, leases and executors are counted
-    /// again, and every fourth content, by turns; after every eighth event all of them, and what is kept at both ends is
-    /// compared. What is wrong stays wrong: it is found so much later at most.
+    /// After every event: leases, executors, pulls, and that no task waits beside a free slot. After every event that had an effect also
+    /// a quarter of tasks and contents, by turns; after every twelfth event all of them, their sums, and that what is kept at
+    /// both ends agrees. What is wrong stays wrong: it is found so much later at most.
     fn check_invariants(&self, is_brief: bool) -> Result<(), String> {
         let (state, events) = (&self.engine.state, self.tally.events_total());
-        if is_brief && !events.is_multiple_of(16) {
-            state.check_briefly()
-        } else if events.is_multiple_of(8) {
-            state.check_invariants()
-        } else {
-            state.check_counts(|place| (place as u64 ^ events).is_multiple_of(4))
+        match events % 12 {
+            0 => state.check_invariants(),
+            _ if is_brief => state.check_briefly(),
+            turn => state.check_some(|place| (place as u64 ^ turn).is_multiple_of(4)),
         }
     }
 
