@@ -6,6 +6,7 @@
 use crate::Measurement;
 use crate::arena::ExecutorIx;
 use alloc::{
+    boxed::Box,
     collections::{BTreeMap, VecDeque},
     vec::Vec,
 };
@@ -123,7 +124,7 @@ fn key(way: u8, kind: u8, name: &str) -> Key {
 /// Everything that was measured.
 #[derive(Debug, Default)]
 pub(crate) struct Estimates {
-    subjects: HashMap<Key, Subject, FixedState>,
+    subjects: HashMap<Key, Box<Subject>, FixedState>,
     /// Subjects by age.
     ages: BTreeMap<u64, Key>,
     /// By kind, without emulation: what ran emulated was not chosen at random.
