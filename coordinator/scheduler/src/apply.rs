@@ -74,7 +74,7 @@ impl State {
             self.start_pulls();
             self.tell();
             if !self.finish_plans() {
-                return;
+                return self.forget_unused();
             }
         }
     }

@@ -2,7 +2,7 @@
 use crate::arena::{ContentIx, ExecutorIx, Marks};
 use crate::state::{Content, Facts};
 use crate::{Fact, Holder, State};
-use alloc::{boxed::Box, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec, vec::Vec};
 use core::mem;
 use model::ContentId;
 
@@ -17,23 +17,49 @@ impl State {
         place
     }
 
-    /// Forgets content that nobody knows, names or wants any more.
+    /// Content may have lost the last reason to be remembered.
     pub(crate) fn forget_if_unused(&mut self, content: ContentIx) {
+        self.queues.unused.push(content);
+    }
+
+    /// Forgets content that nobody has, names or wants any more; should a later plan name it, the shell says again what is known of
+    /// it. All at once, since thousands may refer to the same.
+    pub(crate) fn forget_unused(&mut self) {
+        let mut candidates = mem::take(&mut self.queues.unused);
+        while !candidates.is_empty() {
+            candidates.sort_unstable();
+            candidates.dedup();
+            candidates.retain(|content| self.is_unused(*content));
+            let mut references = BTreeSet::new();
+            for content in &candidates {
+                references.extend(self.contents[*content].references());
+            }
+            for reference in &references {
+                let referrers = &mut self.contents[*reference].referrers;
+                referrers.retain(|referrer| candidates.binary_search(referrer).is_err());
+            }
+            for content in candidates {
+                self.unname_content(content);
+                self.contents.remove(content);
+                self.pulls.behind.remove(&content);
+            }
+            candidates = references.into_iter().collect();
+        }
+    }
+
+    fn is_unused(&self, content: ContentIx) -> bool {
         let item = &self.contents[content];
         let is_named = !(item.makers.is_empty() && item.users.is_empty() && item.referrers.is_empty());
-        // Two outputs may have been bound to it: it is forgotten once.
-        let is_there = self.content_place(&item.id) == Some(content);
-        if is_there
-            && !is_named
+        // What stands for an output is nowhere.
+        let is_stored = item.in_store && !item.id.path.is_promise();
+        // Who was lost may come back with it.
+        let mut executors = self.executors.places();
+        let was_held = |executor| self.executors[executor].held_once.contains(&content);
+        !(is_named || is_stored || self.pulls.has(content))
             && item.roots.is_empty()
-            && item.facts.is_none()
-            && !item.in_store
             && item.holders.is_empty()
-        {
-            self.unname_content(content);
-            self.contents.remove(content);
-            self.pulls.behind.remove(&content);
-        }
+            && self.content_place(&item.id) == Some(content)
+            && !executors.any(was_held)
     }
 
     /// Sets what is known of content's bytes.
@@ -46,6 +72,7 @@ impl State {
         if let Some(former) = self.contents[content].facts.take() {
             for reference in &former.references {
                 self.contents[*reference].referrers.retain(|referrer| *referrer != content);
+                self.forget_if_unused(*reference);
             }
         }
         let (mut missing, mut unstored) = (0, 0);
@@ -104,6 +131,7 @@ impl State {
             let id = self.contents[content].id.clone();
             self.out.record(Fact::NotHeld(id, Holder::Executor(name)));
             self.refresh_content(content);
+            self.forget_if_unused(content);
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::State;
 use crate::arena::{ClassIx, ContentIx, ExecutorIx, Marks, Place, TaskIx};
 use crate::plan::{Plan, RootState};
-use crate::state::{Content, Link, Phase, Pulls};
+use crate::state::{Content, Link, Phase};
 use alloc::{format, string::String, vec, vec::Vec};
 use model::PlanId;
 
@@ -170,6 +170,7 @@ impl State {
         let queues = &self.queues;
         hold!(queues.turned.is_empty() && queues.demanded.is_empty(), "consequences are left");
         hold!(queues.stored.is_empty() && queues.doomed.is_empty(), "consequences are left");
+        hold!(queues.unused.is_empty(), "consequences are left");
         self.check_leases()?;
         self.executors.places().try_for_each(|executor| self.check_executor(executor))?;
         self.class_places.values().try_for_each(|class| self.check_is_busy(*class))?;
@@ -196,6 +197,11 @@ impl State {
             let executor = &self.executors[*holder];
             hold!(executor.link != Link::Lost, "{id:?}: its holder {} is lost", executor.name);
         }
+        let is_named = !(item.makers.is_empty() && item.users.is_empty() && item.referrers.is_empty());
+        let is_there = item.in_store && !id.path.is_promise() || !item.holders.is_empty();
+        let was_held = || self.executors.places().any(|one| self.executors[one].held_once.contains(&place));
+        let is_needed = is_named || is_there || !item.roots.is_empty() || self.pulls.has(place) || was_held();
+        hold!(is_needed, "{id:?}: nobody has, names or wants it, and it is remembered");
         let mut waits = false;
         for user in &item.users {
             let task = &self.tasks[*user];
@@ -237,11 +243,6 @@ impl State {
         Ok(())
     }
 
-    fn is_pulled(&self, content: ContentIx) -> bool {
-        let Pulls { wanted, in_flight, later, .. } = &self.pulls;
-        [wanted, in_flight, later].iter().any(|pulls| pulls.contains(&content))
-    }
-
     /// Everything below content that a plan wants is in the content store or on its way there.
     fn check_is_pulled(&self, place: ContentIx, look: &mut Look) -> Result<(), String> {
         look.work.push(place);
@@ -250,7 +251,7 @@ impl State {
                 continue;
             }
             let item = &self.contents[place];
-            let is_under_way = item.in_store || self.is_pulled(place);
+            let is_under_way = item.in_store || self.pulls.has(place);
             hold!(is_under_way, "{:?} is wanted and not pulled", item.id);
             let unstored = item.references().iter().filter(|other| !self.contents[**other].is_stored);
             look.work.extend(unstored);

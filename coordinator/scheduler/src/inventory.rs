@@ -14,6 +14,7 @@ impl State {
                 self.hold_and_record(content, executor);
             } else {
                 self.unhold(content, executor);
+                self.forget_if_unused(content);
             }
         }
         if held.is_last {
@@ -27,6 +28,7 @@ impl State {
     /// content store may have got it without the core's doing.
     pub(crate) fn learn_known(&mut self, known: &KnownContent) {
         let content = self.content(&known.id);
+        self.forget_if_unused(content);
         let was_known = self.contents[content].facts.is_some();
         if !self.accept_facts(content, known) {
             return;

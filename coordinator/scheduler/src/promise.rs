@@ -79,6 +79,7 @@ impl State {
             return;
         }
         let promise = self.content(&binding.promise);
+        self.forget_if_unused(promise);
         if !self.contents[promise].is_whole {
             let to = self.content(&binding.to);
             self.bind(promise, to);
@@ -98,6 +99,7 @@ impl State {
         (item.references_missing, item.references_unstored) = (0, 0);
         for reference in former.iter().flat_map(|facts| &facts.references) {
             self.contents[*reference].referrers.retain(|referrer| *referrer != content);
+            self.forget_if_unused(*reference);
         }
         self.refresh_content(content);
     }

@@ -1,6 +1,6 @@
 //! Pulls: closures of wanted outputs, and what only draining executors have, into the content store.
 use crate::arena::ContentIx;
-use crate::state::{Link, Phase};
+use crate::state::{Link, Phase, Pulls};
 use crate::{Effect, Fact, Holder, State};
 use alloc::{collections::BTreeSet, format, vec::Vec};
 use core::mem;
@@ -13,6 +13,13 @@ const BEHIND_MAX: usize = 2;
 /// Builds that took at least so long are saved, if a second copy costs a hundredth of that at most: so many bytes a millisecond.
 const SAVED_BUILD_MS: u64 = 60_000;
 const SAVED_BYTES_PER_MS: u64 = 1_000;
+
+impl Pulls {
+    /// Whether content is wanted in the content store, or on its way there.
+    pub(crate) fn has(&self, content: ContentIx) -> bool {
+        [&self.wanted, &self.in_flight, &self.later].iter().any(|pulls| pulls.contains(&content))
+    }
+}
 
 impl State {
     /// Wants the closure of content in the content store.
@@ -46,8 +53,9 @@ impl State {
 
     /// A plan ended before it had everything: only what others want is still pulled.
     pub(crate) fn reconsider_pulls(&mut self) {
-        self.pulls.wanted.clear();
-        self.pulls.later.clear();
+        let mut no_more = mem::take(&mut self.pulls.wanted);
+        no_more.append(&mut self.pulls.later);
+        no_more.into_iter().for_each(|content| self.forget_if_unused(content));
         let mut roots = BTreeSet::new();
         for plan in self.plans.values() {
             let pending = plan.roots.iter().filter(|root| root.state == crate::plan::RootState::Pending);
@@ -72,6 +80,7 @@ impl State {
             // Without a holder it is demanded, and wanted again once it is there.
             let is_under_way = self.pulls.in_flight.contains(&content);
             if item.in_store || item.holders.is_empty() || is_under_way {
+                self.forget_if_unused(content);
                 continue;
             }
             let holders = item.holders.iter().map(|holder| &self.executors[*holder]);
@@ -123,6 +132,7 @@ impl State {
     pub(crate) fn pull_failed(&mut self, id: &ContentId, from: &[ExecutorName]) {
         let Some(content) = self.content_place(id) else { return };
         let was_under_way = self.pulls.in_flight.remove(&content);
+        self.forget_if_unused(content);
         self.drains_changed = true;
         if self.contents[content].in_store {
             return;

@@ -69,6 +69,8 @@ pub(crate) struct Queues {
     pub(crate) demanded: Vec<ContentIx>,
     /// Content that nothing can make whole.
     pub(crate) doomed: Vec<ContentIx>,
+    /// Content that may have lost the last reason to be remembered.
+    pub(crate) unused: Vec<ContentIx>,
     /// Plans that may be at their end.
     pub(crate) plans: BTreeSet<PlanId>,
 }

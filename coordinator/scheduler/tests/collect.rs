@@ -212,3 +212,19 @@ fn a_task_waits_for_room_where_nobody_else_can_take_it() {
         lease = grant(&effects);
     }
 }
+
+#[test]
+fn what_nobody_has_names_or_wants_is_forgotten_and_learned_anew() {
+    let mut core = Core::new();
+    core.connect("x1", 1, &[native()]);
+    let effects = core.admit(1, &[task("a", &[]), task("b", &["a"])], &["b"], &[]);
+    let effects = core.build(&grant(&effects), &[]);
+    let effects = core.build(&grant(&effects), &[]);
+    let effects = core.store_all(effects);
+    assert!(finished(&effects, 1).unwrap().succeeded);
+    assert_eq!(core.would_drop("x1", &["a"]).0, ["a"]);
+    // What the core knows of content, it does not let others tell it.
+    let effects =
+        core.admit(2, &[task("a", &[]), task("c", &["a"])], &["c"], &[known("a", &[], &[at("x1")])]);
+    assert_eq!(counts(&effects), counted(2, 1, 1));
+}

@@ -79,8 +79,22 @@ impl Belief {
             let held = if is_lost { &mut self.once } else { &mut self.held };
             held[position].add(content);
         }
+        let is_held = self.held.iter().chain(&self.once).any(|contents| contents.has(content));
+        if !is_new && !is_held && !self.store.has(content) {
+            // It may have been forgotten, and is learned anew then.
+            self.unsure_of(content, executors);
+        }
         if known.holders.contains(&Holder::ContentStore) {
             self.store.add(content);
+        }
+    }
+
+    /// The core may count on these executors for content, or not.
+    fn unsure_of(&mut self, content: usize, executors: &[usize]) {
+        for position in executors {
+            self.is_unsure.add(content);
+            let link = &mut self.links[*position];
+            *link = if *link == Link::Unknown { Link::Unsure } else { *link };
         }
     }
 
@@ -129,10 +143,8 @@ impl World {
                     let content = self.graph.content_places[&known.id];
                     if !self.belief.knows.has(content) {
                         self.belief.is_unsure.add(content);
-                        for position in self.holders(known) {
-                            let link = &mut self.belief.links[position];
-                            *link = if *link == Link::Unknown { Link::Unsure } else { *link };
-                        }
+                        let executors = self.holders(known);
+                        self.belief.unsure_of(content, &executors);
                     }
                 }
             }
