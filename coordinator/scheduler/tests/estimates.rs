@@ -187,3 +187,23 @@ fn nonsense_that_was_remembered_harms_nobody() {
     core.now_ms = u64::MAX - 1_000_000;
     core.build(&begun[0], &[]);
 }
+
+#[test]
+fn levels_are_counted_anew_when_there_was_a_measurement_for_every_eighth_task() {
+    // Measurements of the second chain's end; whose beginning goes first.
+    for (measurements, first) in [(3, "p"), (4, "q")] {
+        let mut core = Core::new();
+        core.connect("x1", 1, &[native()]);
+        let before = grant(&core.admit(1, &[task("before", &[])], &["before"], &[]));
+        let (mut tasks, names) = many(35, &native());
+        tasks.extend([task("p", &[]), task("p2", &["p"]), task("q", &[]), task("q2", &["q"])]);
+        let mut roots = refs(&names);
+        roots.extend(["p2", "q2"]);
+        core.admit(2, &tasks, &roots, &[]);
+        let measured = (&task("q2", &[]), false, 10_000_000);
+        remember(&mut core, &vec![measured; measurements]);
+        // It is one more; each counts four times.
+        let next = grant(&core.build(&before, &[]));
+        assert_eq!(task_name(&next.task), first, "{measurements}");
+    }
+}
