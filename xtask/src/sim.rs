@@ -24,6 +24,6 @@ pub fn sim(request: &Request) -> Result<()> {
 /// The test program of that name, as `cargo xtask test` compiles it.
 pub fn network(request: &Request) -> Result<()> {
     let manifest = crate::repository().join("Cargo.toml");
-    let program = ["test", "--quiet", "--workspace", "--test", "network", "--manifest-path"];
+    let program = ["test", "--quiet", "--workspace", "--test", "network-worlds", "--manifest-path"];
     run(command("cargo", &program).arg(manifest).arg("--").args(&request.arguments))
 }
