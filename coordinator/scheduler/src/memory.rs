@@ -53,17 +53,22 @@ impl State {
             // It does not say what it has: who has more, nobody can tell.
             return true;
         }
-        let had_all = used_bytes >= had - had / ALL_PARTS || expected >= had;
-        let needs = match had_all {
-            true => had.saturating_add(1),
-            false if used_bytes == 0 => had,
-            false => used_bytes.max(expected).saturating_mul(2).min(had),
-        };
+        let needs = needs_after(had, used_bytes, expected);
         self.tasks[place].past_mut().memory_bytes_min = needs;
         self.estimates.needs_memory(self.tasks[place].described, needs);
         let class = self.tasks[place].class;
         self.refresh_class(class);
         self.classes[class].memory_bytes_max < needs
+    }
+}
+
+/// What a build needs that ended for want of memory: that had so much to have, used so much of it as far as that is known, and
+/// was expected to need so much.
+fn needs_after(had: u64, used: u64, expected: u64) -> u64 {
+    match used >= had - had / ALL_PARTS || expected >= had {
+        true => had.saturating_add(1),
+        false if used == 0 => had,
+        false => used.max(expected).saturating_mul(2).min(had),
     }
 }
 
@@ -118,6 +123,31 @@ impl Rooms {
     pub(crate) fn take(&mut self, executor: ExecutorIx, until_ms: u64, bytes: u64) {
         if let Some(room) = self.rooms.get_mut(&executor).filter(|_| bytes > 0) {
             room.taken.push((until_ms, bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ran_out_of_memory_gets_twice_as_much_or_goes_where_there_is_more() {
+        // What it had, what it used and was expected to; what it needs.
+        let cases = [
+            (800, 700, 0, 801),
+            (800, 699, 0, 800),
+            (800, 300, 0, 600),
+            (800, 100, 250, 500),
+            (800, 0, 250, 800),
+            (800, 0, 799, 800),
+            (800, 1, 799, 800),
+            (800, 1, 800, 801),
+            (0, 0, 0, 1),
+            (u64::MAX, u64::MAX, 0, u64::MAX),
+        ];
+        for (had, used, expected, needs) in cases {
+            assert_eq!(needs_after(had, used, expected), needs, "{had} {used} {expected}");
         }
     }
 }
