@@ -377,3 +377,48 @@ fn compare_share(a: &Candidate, b: &Candidate, held_most: u64) -> Ordering {
     let right = b.given + preferred(a);
     left.cmp(&right).then_with(|| a.given.cmp(&b.given))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::Place;
+    use model::System;
+
+    fn candidate(given: u64, slots: u64, held_bytes: u64) -> Candidate {
+        let platform = Platform::Native(System("x86_64-linux".into()));
+        let executor = ExecutorIx::at(0);
+        Candidate { executor, platform, begin_ms: 0, end_ms: 0, leases: 0, slots, given, held_bytes }
+    }
+
+    #[test]
+    fn waiting_must_gain_a_twelfth_and_more_than_what_is_the_same() {
+        // The end on a busy executor, on a free one; whether the busy one is worth it.
+        let cases =
+            [(0, 20, false), (0, 21, false), (0, 22, true), (1_080, 1_200, false), (1_079, 1_200, true)];
+        for (busy, free, is_worth) in cases {
+            assert_eq!(is_worth_waiting(busy, free), is_worth, "{busy} {free}");
+        }
+    }
+
+    #[test]
+    fn two_thirds_of_a_share_are_enough() {
+        // Of 30 given to executors with 10 slots, 2 here: 6 would be its share.
+        for (given, is_starved) in [(0, true), (3, true), (4, false), (6, false)] {
+            assert_eq!(is_starving(&candidate(given, 2, 0), 30, 10), is_starved, "{given}");
+        }
+        assert!(!is_starving(&candidate(0, 2, 0), 0, 10), "nobody was given anything");
+    }
+
+    #[test]
+    fn holding_most_of_the_inputs_counts_like_one_task_less() {
+        let [with, without] = [50, 0].map(|bytes| move |given| candidate(given, 1, bytes));
+        let cases = [(1, 1, Ordering::Less), (2, 1, Ordering::Greater), (3, 1, Ordering::Greater)];
+        for (has_it, has_not, order) in cases {
+            assert_eq!(compare_share(&with(has_it), &without(has_not), 50), order, "{has_it} {has_not}");
+        }
+        // Nobody holds anything, and everybody holds as much.
+        assert_eq!(compare_share(&without(1), &without(2), 0), Ordering::Less);
+        assert_eq!(compare_share(&without(1), &without(1), 0), Ordering::Equal);
+        assert_eq!(compare_share(&with(2), &with(1), 50), Ordering::Greater);
+    }
+}
