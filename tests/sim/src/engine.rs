@@ -123,12 +123,13 @@ impl World {
         }
     }
 
-    /// After every event: leases, executors, pulls, and that no task waits beside a free slot. After every event that had an effect also
+    /// In a thorough world everything after every event. In others, after every event: leases, executors, pulls, and that no task waits beside a free slot. After every event that had an effect also
     /// a quarter of tasks and contents, by turns; after every twelfth event all of them, their sums, and that what is kept at
     /// both ends agrees. What is wrong stays wrong: it is found so much later at most.
     fn check_invariants(&self, is_brief: bool) -> Result<(), String> {
         let (state, events) = (&self.engine.state, self.tally.events_total());
         match events % 12 {
+            _ if self.options.is_thorough => state.check_invariants(),
             0 => state.check_invariants(),
             _ if is_brief => state.check_briefly(),
             turn => state.check_some(|place| (place as u64 ^ turn).is_multiple_of(4)),

@@ -1,7 +1,8 @@
 //! Whole worlds from a seed: the pure scheduler core in virtual time, among executors that crash, freeze and lie, links that break,
 //! disks that lose things, clients that leave, and a coordinator that is killed between any two of its steps.
 //!
-//! After every event everything that must hold is checked; what does not hold is a panic.
+//! After every event it is checked what must hold: everything in thorough worlds, which tests play, by turns where there are thousands.
+//! What does not hold is a panic.
 #![expect(clippy::unwrap_used, reason = "a world that fails panics")]
 mod belief;
 mod bits;

@@ -43,6 +43,9 @@ struct Arguments {
     /// Shows how often each fault struck before or after each kind of event
     #[arg(long)]
     coverage: bool,
+    /// Checks everything after every event, and not by turns: takes twice as long. A single world is always checked so
+    #[arg(long)]
+    thorough: bool,
     /// Measures what the core takes for an event, and its checks
     #[arg(long)]
     times: bool,
@@ -60,7 +63,8 @@ struct Sum {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let scale = if arguments.small { Scale::Small } else { Scale::Large };
-    let options = Options { scale, has_trouble: true, is_timed: arguments.times, trace: None };
+    let is_thorough = arguments.thorough || arguments.seed.is_some();
+    let options = Options { scale, has_trouble: true, is_timed: arguments.times, is_thorough, trace: None };
     if let Some(seed) = arguments.seed {
         let tally = sim::play(seed, Options { trace: Some(|line| println!("{line}")), ..options });
         println!("{tally}");

@@ -31,6 +31,8 @@ pub struct Options {
     pub has_trouble: bool,
     /// Whether it is measured what the core and its checks take.
     pub is_timed: bool,
+    /// Whether everything is checked after every event, and not by turns.
+    pub is_thorough: bool,
     /// Who is told of every event and fault.
     pub trace: Option<fn(&str)>,
 }

@@ -14,7 +14,7 @@ fn seeds(number: u64) -> std::ops::Range<u64> {
 }
 
 fn play(number: u64, scale: Scale, has_trouble: bool) -> Tally {
-    let options = Options { scale, has_trouble, is_timed: false, trace: None };
+    let options = Options { scale, has_trouble, is_timed: false, is_thorough: true, trace: None };
     let mut all = Tally::default();
     for seed in seeds(number) {
         let played = catch_unwind(|| sim::play(seed, options));
@@ -46,7 +46,8 @@ fn a_hundred_tasks_among_many_faults() {
 /// A seed that failed can be looked at again.
 #[test]
 fn the_same_seed_is_the_same_world() {
-    let options = Options { scale: Scale::Large, has_trouble: true, is_timed: false, trace: None };
+    let options =
+        Options { scale: Scale::Large, has_trouble: true, is_timed: false, is_thorough: true, trace: None };
     let [first, second] = [(); 2].map(|()| sim::play(7, options));
     assert_eq!((first.events, first.strikes, first.leases), (second.events, second.strikes, second.leases));
 }
